@@ -1,0 +1,55 @@
+//! What operations cost the back end.
+
+use std::fmt::Debug;
+
+/// What one operation cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Records read.
+    pub reads: u64,
+    /// Records written.
+    pub writes: u64,
+    /// Records deleted.
+    pub deletes: u64,
+    /// Index entries read, where the back end bills them.
+    pub index_entries: u64,
+    /// Bytes of content, payload, metadata and vectors sent or received.
+    pub bytes: u64,
+}
+
+impl Usage {
+    /// Usage of some reads.
+    #[must_use]
+    pub fn reads(count: u64) -> Self {
+        Self { reads: count, ..Self::default() }
+    }
+
+    /// Usage of some writes and deletes.
+    #[must_use]
+    pub fn writes(writes: u64, deletes: u64) -> Self {
+        Self { writes, deletes, ..Self::default() }
+    }
+
+    /// Adds bytes.
+    #[must_use]
+    pub fn with_bytes(mut self, bytes: u64) -> Self {
+        self.bytes = bytes;
+        self
+    }
+}
+
+/// The book that back ends write their usage into: cheap, never fails, never blocks.
+#[cfg_attr(feature = "mock", mockall::automock)]
+pub trait Ledger: Send + Sync + Debug {
+    /// Notes what one operation cost.
+    fn record(&self, backend: &'static str, operation: &'static str, usage: Usage);
+}
+
+/// A ledger that keeps nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoLedger;
+
+impl Ledger for NoLedger {
+    fn record(&self, _backend: &'static str, _operation: &'static str, _usage: Usage) {}
+}
