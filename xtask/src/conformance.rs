@@ -1,0 +1,100 @@
+//! `cargo xtask conformance BACKEND`: the conformance suite on one back end, and how many checks
+//! of it ran.
+//!
+//! Each back end stamps the suite into its own integration tests, in a module `conformance`.
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+
+/// The back ends, and the crate whose tests hold the suite of each.
+const BACK_ENDS: &[(&str, &str)] = &[("sqlite", "memory-sqlite"), ("reference", "memory-testkit")];
+
+/// The part of a test's name that says that it belongs to the suite.
+const MODULE: &str = "conformance::";
+
+/// Runs the suite on the back end that the arguments name.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let known = || BACK_ENDS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let [name] = args else { bail!("name one back end; known: {}", known()) };
+    let (_, package) = BACK_ENDS
+        .iter()
+        .find(|(known, _)| known == name)
+        .with_context(|| format!("no back end `{name}`; known: {}", known()))?;
+
+    let mut command = shell::cargo();
+    if shell::has_nextest() {
+        let filter = format!("test({MODULE})");
+        command.args(["nextest", "run", "--all-features", "--package", package]);
+        command.args(["--no-tests=pass", "-E", &filter]);
+    } else {
+        command.args(["test", "--all-features", "--package", package, "--tests", "--", MODULE]);
+    }
+    let finished = shell::tee(&mut command)?;
+    let checks = checks_run(&finished.text);
+    println!("conformance {name}: {checks} checks run");
+    if !finished.success {
+        bail!("conformance {name}: not all of the checks passed");
+    }
+    if checks == 0 {
+        bail!("conformance {name}: no check ran, so nothing is proved");
+    }
+    Ok(())
+}
+
+/// The number of tests that ran, from the summary lines of either runner.
+fn checks_run(text: &str) -> usize {
+    let number = |word: &str| word.parse::<usize>().unwrap_or(0);
+    text.lines()
+        .map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            if let Some(at) = words.windows(2).position(|pair| pair == ["tests", "run:"]) {
+                // nextest: "Summary [ 1.0s] 12 tests run: 12 passed, 3 skipped", "12/20 tests run"
+                // where a failure ended the run early.
+                let count = at.checked_sub(1).and_then(|at| words[at].split('/').next());
+                return count.map_or(0, number);
+            }
+            if let Some(at) = words.windows(2).position(|pair| pair == ["test", "run:"]) {
+                return at.checked_sub(1).map_or(0, |at| number(words[at]));
+            }
+            // cargo test: "test result: ok. 12 passed; 0 failed; ..."
+            if line.starts_with("test result:") {
+                let before = |label: &str| {
+                    let at = words.iter().position(|word| *word == label);
+                    at.and_then(|at| at.checked_sub(1)).map_or(0, |at| number(words[at]))
+                };
+                return before("passed;") + before("failed;");
+            }
+            0
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_of_either_runner_is_counted() {
+        let nextest = "     Summary [   0.9s] 57 tests run: 57 passed, 3 skipped\n";
+        assert_eq!(checks_run(nextest), 57);
+        assert_eq!(checks_run("  Summary [ 0.1s] 1 test run: 1 passed, 0 skipped"), 1);
+        assert_eq!(checks_run("  Summary [ 0.1s] 4/9 tests run: 3 passed, 1 failed"), 4);
+        let cargo = "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured\n\
+                     test result: FAILED. 12 passed; 2 failed; 0 ignored; 0 measured\n";
+        assert_eq!(checks_run(cargo), 14);
+    }
+
+    #[test]
+    fn a_run_without_tests_counts_none() {
+        assert_eq!(checks_run("  Summary [ 0.0s] 0 tests run: 0 passed, 80 skipped"), 0);
+        assert_eq!(checks_run("running 0 tests\n"), 0);
+    }
+
+    #[test]
+    fn an_unknown_back_end_is_answered_with_the_known_ones() {
+        let error = run(&["oracle".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("oracle") && error.contains("sqlite, reference"), "{error}");
+        assert!(run(&[]).is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! `cargo xtask`: the project's own chores, one module a command.
+//!
+//! It depends on no crate of the workspace and on little else, so that the first call in a fresh
+//! clone builds in seconds.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to a person")]
+
+mod bench;
+mod ci;
+mod conformance;
+mod demo;
+mod features;
+mod layers;
+mod licences;
+mod links;
+mod metadata;
+mod msrv;
+mod shell;
+mod spdx;
+mod testing;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+The chores of Orchestra Memory.
+
+cargo xtask COMMAND [ARGS]
+
+  demo                   import the sample conversation, ask it questions, show why the answers
+  test [ARGS]            all tests of the workspace; ARGS go to the test runner
+  conformance BACKEND    the conformance suite on one back end: sqlite, reference
+  layers [--plant A:B]   hold the table of crates against the dependency graph;
+                         --plant adds an arrow that is not there, to see the check fail
+  features               build each feature of each crate alone, none, and all
+  licences               the licences of all dependencies against the allow list
+  bench [NAME] [-- ARGS] the benches, or one of them; ARGS go to the bench program
+  tidy                   what no compiler checks: module docs, file sizes, links, leftovers
+  ci                     everything that has to pass before a merge
+";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let command = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    match dispatch(&command, &rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: &str, rest: &[String]) -> Result<()> {
+    if matches!(command, "" | "help" | "-h" | "--help") {
+        print!("{USAGE}");
+        return Ok(());
+    }
+    match (command, rest) {
+        ("test", _) => testing::run(rest),
+        ("conformance", _) => conformance::run(rest),
+        ("layers", _) => layers::run(rest),
+        ("bench", _) => bench::run(rest),
+        ("demo", []) => demo::run(),
+        ("features", []) => features::run(),
+        ("licences", []) => licences::run(),
+        ("tidy", []) => tidy::run(),
+        ("ci", []) => ci::run(),
+        ("demo" | "features" | "licences" | "tidy" | "ci", [extra, ..]) => {
+            bail!("`{command}` takes no argument, but got `{extra}`")
+        }
+        _ => bail!("no such command: `{command}`\n\n{USAGE}"),
+    }
+}
