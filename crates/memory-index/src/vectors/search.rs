@@ -1,0 +1,244 @@
+//! Exact nearest neighbours in two steps: a scan over int8 codes that cannot miss, and a rerank.
+//!
+//! The scan knows for each row an interval that is certain to hold its score (see
+//! [`memory_distance::dot_bound`]). Let L be the k-th highest lower end. At least k rows score L or
+//! more, so a row whose upper end is below L is not among the best k, and every other row is a
+//! candidate. Scoring the candidates exactly thus gives the exact top k, ties included.
+
+use memory_distance::{Quantized, dot_bound, dot_estimate, dot_f64, quantize, squared_l2_f64};
+
+use super::{Metric, Storage, VectorScan};
+use crate::hash::KeyMap;
+use crate::top_k::TopK;
+use crate::{DocKey, KeyedRow, ScoredDoc, VectorError};
+
+/// Rows per call of the kernel: enough to make the call's cost vanish, few enough that the lists of
+/// a block stay in the first-level cache.
+const BLOCK: usize = 256;
+
+/// Candidates are cut down to those above the threshold whenever this many have come together, or
+/// twice as many as survived the last cut.
+const PRUNE_AT: usize = 1_024;
+
+/// The least number of rows to ask the caller for at once.
+const FETCH: usize = 32;
+
+/// Rounding of f64 in the squared norms of the Euclidean metric, relative to them; the slack of
+/// [`memory_distance::dot_bound`] for the same reason.
+const NORM_SLACK: f64 = 1e-10;
+
+/// A row that may be among the best, with the bounds of its score.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// The document.
+    pub key: DocKey,
+    /// The score is at least this.
+    pub lower: f64,
+    /// The score is at most this.
+    pub upper: f64,
+}
+
+/// A checked query with its codes.
+struct Query<'a> {
+    row: &'a [f32],
+    quantized: Quantized,
+    padded: Vec<i8>,
+}
+
+impl VectorScan {
+    /// Every row that may be among the `k` best accepted ones, the highest upper bound first, then
+    /// by key. The exact best `k` are always among them.
+    ///
+    /// `accept` is asked before a row is scored, so a filter makes the scan cheaper. How many
+    /// candidates come back depends on how close the scores lie; typically it is a few times `k`,
+    /// and for rows that are all equal it is all of them.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`VectorScan::insert`], for the query.
+    pub fn candidates(
+        &self,
+        query: &[f32],
+        k: usize,
+        accept: impl FnMut(DocKey) -> bool,
+    ) -> Result<Vec<Candidate>, VectorError> {
+        let query = self.prepare(query)?;
+        Ok(self.scan(&query, k, accept).into_iter().map(|(candidate, _)| candidate).collect())
+    }
+
+    /// The exact best `k` of the accepted rows, scored as the [`Metric`] says in f64, so that the
+    /// scores are the same numbers on every machine.
+    ///
+    /// Where rows are kept in memory `fetch` is never called. Otherwise it gets keys, at least 32
+    /// at a time where there are so many, and returns the vectors that still exist, in any order,
+    /// as they were given to [`VectorScan::insert`]; it is called until no row that is left can be
+    /// among the best. A key that it leaves out is treated as removed, and the search goes on
+    /// without it.
+    ///
+    /// # Errors
+    ///
+    /// What `fetch` returns, or a [`VectorError`] for the query or for a fetched row.
+    pub fn search_exact<E: From<VectorError>>(
+        &self,
+        query: &[f32],
+        k: usize,
+        mut accept: impl FnMut(DocKey) -> bool,
+        mut fetch: impl FnMut(&[DocKey]) -> Result<Vec<KeyedRow>, E>,
+    ) -> Result<Vec<ScoredDoc>, E> {
+        if self.storage == Storage::CodesAndRows {
+            return Ok(self.search(query, k, accept)?);
+        }
+        let query = self.prepare(query)?;
+        // The score of each key that was asked for; none for those that are gone.
+        let mut known: KeyMap<Option<f64>> = KeyMap::default();
+        loop {
+            let gone = |key| matches!(known.get(&key), Some(None));
+            let candidates = self.scan(&query, k, |key| !gone(key) && accept(key));
+            let mut best = TopK::new(k);
+            let mut complete = true;
+            for chunk in candidates.chunks(k.max(FETCH)) {
+                // In order of their upper bounds: once the first cannot get in, no other can.
+                if best.floor().is_some_and(|floor| floor > chunk[0].0.upper) {
+                    break;
+                }
+                let keys = chunk.iter().map(|(candidate, _)| candidate.key);
+                let wanted: Vec<DocKey> = keys.filter(|key| !known.contains_key(key)).collect();
+                if !wanted.is_empty() {
+                    known.extend(wanted.iter().map(|key| (*key, None)));
+                    for (key, row) in fetch(&wanted)? {
+                        let norm = self.check_row(&row)?;
+                        known.insert(key, Some(self.score(&query, &row, norm)));
+                    }
+                }
+                for (candidate, _) in chunk {
+                    match known.get(&candidate.key) {
+                        Some(Some(score)) => best.offer(candidate.key, *score),
+                        _ => complete = false,
+                    }
+                }
+            }
+            // Rows that are gone may have raised the threshold above rows that are not: look again
+            // without them. Each round excludes at least one more key, so the rounds end.
+            if complete {
+                return Ok(best.into_sorted());
+            }
+        }
+    }
+
+    /// [`VectorScan::search_exact`] over the rows in memory.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`VectorScan::insert`], for the query, and [`VectorError::RowMissing`] where only
+    /// codes are kept.
+    pub fn search(
+        &self,
+        query: &[f32],
+        k: usize,
+        accept: impl FnMut(DocKey) -> bool,
+    ) -> Result<Vec<ScoredDoc>, VectorError> {
+        if self.storage != Storage::CodesAndRows {
+            return Err(VectorError::RowMissing);
+        }
+        let query = self.prepare(query)?;
+        let mut best = TopK::new(k);
+        for (candidate, slot) in self.scan(&query, k, accept) {
+            if best.floor().is_some_and(|floor| floor > candidate.upper) {
+                break;
+            }
+            let norm = self.quantized[slot as usize].norm;
+            best.offer(candidate.key, self.score(&query, self.row_at(slot), norm));
+        }
+        Ok(best.into_sorted())
+    }
+
+    fn prepare<'a>(&self, row: &'a [f32]) -> Result<Query<'a>, VectorError> {
+        self.check_row(row)?;
+        let mut codes = vec![0; row.len()];
+        let quantized = quantize(row, &mut codes);
+        Ok(Query { row, quantized, padded: self.codes.padded(&codes) })
+    }
+
+    /// The candidates with their slots.
+    fn scan(
+        &self,
+        query: &Query<'_>,
+        k: usize,
+        mut accept: impl FnMut(DocKey) -> bool,
+    ) -> Vec<(Candidate, u32)> {
+        let mut found: Vec<(Candidate, u32)> = Vec::new();
+        if k == 0 {
+            return found;
+        }
+        let mut lowest = TopK::new(k);
+        let mut threshold = f64::NEG_INFINITY;
+        let mut prune_at = PRUNE_AT;
+        let mut accepted = Vec::with_capacity(BLOCK);
+        let mut dots = [0; BLOCK];
+        let mut slot = 0;
+        for block in self.keys.chunks(BLOCK) {
+            accepted.clear();
+            for key in block {
+                if accept(*key) {
+                    accepted.push(slot);
+                }
+                slot += 1;
+            }
+            let dots = &mut dots[..accepted.len()];
+            self.codes.dots(&query.padded, &accepted, dots);
+            for (slot, dot) in accepted.iter().zip(dots) {
+                let row = &self.quantized[*slot as usize];
+                let (lower, upper) = bounds(self.metric, row, &query.quantized, *dot);
+                if upper < threshold {
+                    continue;
+                }
+                let key = self.keys[*slot as usize];
+                found.push((Candidate { key, lower, upper }, *slot));
+                lowest.offer(key, lower);
+                threshold = lowest.floor().unwrap_or(f64::NEG_INFINITY);
+            }
+            if found.len() >= prune_at {
+                found.retain(|(candidate, _)| candidate.upper >= threshold);
+                prune_at = PRUNE_AT.max(found.len() * 2);
+            }
+        }
+        found.retain(|(candidate, _)| candidate.upper >= threshold);
+        found
+            .sort_unstable_by(|(a, _), (b, _)| b.upper.total_cmp(&a.upper).then(a.key.cmp(&b.key)));
+        found
+    }
+
+    /// The exact score of a row.
+    fn score(&self, query: &Query<'_>, row: &[f32], norm: f64) -> f64 {
+        match self.metric {
+            Metric::Cosine => {
+                (dot_f64(query.row, row) / (query.quantized.norm * norm)).clamp(-1.0, 1.0)
+            }
+            Metric::Dot => dot_f64(query.row, row),
+            Metric::Euclidean => -squared_l2_f64(query.row, row),
+        }
+    }
+}
+
+/// An interval that holds the score of a row.
+#[inline]
+fn bounds(metric: Metric, row: &Quantized, query: &Quantized, codes_dot: i32) -> (f64, f64) {
+    let estimate = dot_estimate(row, query, codes_dot);
+    let error = dot_bound(row, query);
+    match metric {
+        Metric::Dot => (estimate - error, estimate + error),
+        Metric::Cosine => {
+            let norms = row.norm * query.norm;
+            // Clamped as the score is; clamping keeps the order of the three.
+            let within = |cosine: f64| cosine.clamp(-1.0, 1.0);
+            (within((estimate - error) / norms), within((estimate + error) / norms))
+        }
+        Metric::Euclidean => {
+            // -||x - q||^2 = 2 x.q - ||x||^2 - ||q||^2
+            let norms = row.norm * row.norm + query.norm * query.norm;
+            let error = 2.0 * error + norms * NORM_SLACK;
+            let estimate = 2.0 * estimate - norms;
+            (estimate - error, (estimate + error).min(0.0))
+        }
+    }
+}

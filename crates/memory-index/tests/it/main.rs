@@ -1,0 +1,5 @@
+//! The indexes against plain references, under random sequences of changes.
+
+mod keywords;
+mod sharing;
+mod vectors;
