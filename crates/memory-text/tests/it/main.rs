@@ -1,0 +1,4 @@
+//! Integration tests of the crate, as its users see it.
+
+mod languages;
+mod properties;
