@@ -1,0 +1,216 @@
+//! The searcher: one call from a request to an answer.
+
+use std::sync::Arc;
+
+use memory_core::limits::TOP_K;
+use memory_core::traits::{KeywordIndex, KeywordQuery, RecordStore, VectorIndex, VectorQuery};
+use memory_core::{CallContext, Error, ErrorKind, Result};
+
+use crate::answer::{ArmHit, ArmShare, Explanation, Hit, SearchAnswer};
+use crate::arms::{Arms, Drops};
+use crate::fusion::{ARMS, Fused, fuse, weights};
+use crate::plan::plan;
+use crate::request::SearchRequest;
+use crate::rows::{Rows, Walk};
+use crate::settings::SearchSettings;
+
+/// How often a search starts anew because an item was written while it ran. An item that is
+/// written more often than that during one search is left out of its answer.
+const REPEATS: u32 = 2;
+
+/// Hybrid search over a store of record and the indexes there are.
+///
+/// Cheap to clone; holds no state between calls.
+#[derive(Clone, Debug)]
+pub struct Searcher {
+    store: Arc<dyn RecordStore>,
+    vectors: Option<Arc<dyn VectorIndex>>,
+    keywords: Option<Arc<dyn KeywordIndex>>,
+    settings: SearchSettings,
+}
+
+impl Searcher {
+    /// A searcher with the default settings. Without an index, its arm is missing; with none,
+    /// every search is `Unsupported`.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn RecordStore>,
+        vectors: Option<Arc<dyn VectorIndex>>,
+        keywords: Option<Arc<dyn KeywordIndex>>,
+    ) -> Self {
+        Self { store, vectors, keywords, settings: SearchSettings::default() }
+    }
+
+    /// Replaces the settings.
+    ///
+    /// # Errors
+    /// `InvalidInput`, as [`SearchSettings::validate`] has it.
+    pub fn with_settings(mut self, settings: SearchSettings) -> Result<Self> {
+        settings.validate()?;
+        self.settings = settings;
+        Ok(self)
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &SearchSettings {
+        &self.settings
+    }
+
+    /// Finds items.
+    ///
+    /// Each hit's item was in the store, visible, passing the filter, and at the revision that the
+    /// index had seen, at an instant after the call began. The same indexes and records give the
+    /// same answer. Bounded: each arm is asked for at most 1,000 candidates, widening by doubling,
+    /// and all records are read in batches.
+    ///
+    /// # Errors
+    /// `InvalidInput`: a malformed request, an arm asked for by name without its input, an unknown
+    /// space. `Unsupported`: an arm that has no index, a filter on an undeclared key. `Corrupt`: an
+    /// index or the store broke its contract. Otherwise those of the arms and the store: an arm
+    /// that fails fails the search, with the arm's name in the error's context.
+    ///
+    /// # Cancellation
+    /// A search only reads; dropping it leaves nothing.
+    pub async fn search(
+        &self,
+        context: &CallContext,
+        request: &SearchRequest,
+    ) -> Result<SearchAnswer> {
+        self.find(context, request).await.map_err(|error| error.with_operation("search"))
+    }
+
+    async fn find(&self, context: &CallContext, request: &SearchRequest) -> Result<SearchAnswer> {
+        request.validate()?;
+        let plan = plan(request, [self.keywords.is_some(), self.vectors.is_some()])?;
+        let mut notes = plan.notes;
+        let most = usize::try_from(request.limit.most()).unwrap_or(usize::MAX);
+        let mut width = self.settings.width(request.limit.most());
+        let mut arms = self.arms(request, plan.runs, width);
+        let mut rows = Rows::new(&*self.store, context, &request.filter, &request.projection);
+        let (mut repeats, mut rounds, mut dropped) = (REPEATS, 0_u32, Drops::default());
+
+        let (ranking, taken, cut) = loop {
+            rounds += 1;
+            arms.run(context, width).await?;
+            // A wider answer names again what an earlier round has found to be stale.
+            let mut drops = arms.keep_live(&rows);
+            let mut ranking = fuse(arms.lists(), &self.settings.fusion);
+            let mut walk = rows.walk(&ranking, request.limit).await?;
+            if walk == Walk::Dropped {
+                // Where one candidate is stale others may be, and a stale one must not stretch
+                // the range that the scores are normalised by: all are read before fusing again.
+                rows.read_all(&ranking).await?;
+                drops.add(arms.keep_live(&rows));
+            }
+            dropped.add(drops);
+            if repeats > 0 && arms.raced(&drops) {
+                repeats -= 1;
+                arms.forget();
+                rows.forget();
+                continue;
+            }
+            if walk == Walk::Dropped {
+                ranking = fuse(arms.lists(), &self.settings.fusion);
+                walk = rows.walk(&ranking, request.limit).await?;
+            }
+            let Walk::Taken(taken, cut) = walk else {
+                // Every candidate left has been read and found live, so this cannot be.
+                return Err(Error::new(ErrorKind::Unexpected, "a live candidate was dropped"));
+            };
+            let short = taken < most && cut.is_none();
+            if !short || width >= TOP_K || arms.with_more().is_empty() {
+                break (ranking, taken, cut);
+            }
+            width = width.saturating_mul(2).min(TOP_K);
+        };
+
+        let unfilled = taken < most && cut.is_none() && !arms.with_more().is_empty();
+        if unfilled {
+            notes.push(format!(
+                "the answer is shorter than asked for: of the first {TOP_K} candidates of an arm, \
+                 too many were stale or gone"
+            ));
+        }
+        notes.extend(cut);
+        let exact = arms.exact() && !unfilled;
+        tracing::debug!(
+            rounds,
+            width,
+            candidates = ranking.len(),
+            dropped = dropped.total(),
+            hits = taken,
+            exact,
+            "searched"
+        );
+        let shares = weights(plan.runs, &self.settings.fusion);
+        let hits = ranking
+            .into_iter()
+            .take(taken)
+            .filter_map(|fused| {
+                let item = rows.take(&fused.id)?;
+                let arm_hits = arm_hits(&fused);
+                let explanation =
+                    request.explain.then(|| explain(&fused, &mut arms, plan.runs, shares));
+                Some(Hit { item, score: fused.score, arms: arm_hits, explanation })
+            })
+            .collect();
+        let arms_used =
+            ARMS.into_iter().zip(plan.runs).filter(|(_, runs)| *runs).map(|(arm, _)| arm).collect();
+        Ok(SearchAnswer { hits, arms_used, notes, exact })
+    }
+
+    /// The arms of a plan, with their queries.
+    fn arms(&self, request: &SearchRequest, runs: [bool; 2], width: u32) -> Arms {
+        let keyword = self.keywords.clone().zip(request.text.as_ref()).filter(|_| runs[0]);
+        let vector = self.vectors.clone().zip(request.vector.as_ref()).filter(|_| runs[1]);
+        Arms::new(
+            keyword.map(|(index, text)| {
+                let query = KeywordQuery::new(text, width)
+                    .with_filter(request.filter.clone())
+                    .with_explain(request.explain)
+                    .with_at_least(request.at_least);
+                (index, query)
+            }),
+            vector.map(|(index, (space, vector))| {
+                let query = VectorQuery::new(space.clone(), vector.clone(), width)
+                    .with_filter(request.filter.clone())
+                    .with_at_least(request.at_least);
+                (index, query)
+            }),
+        )
+    }
+}
+
+/// A place from 0 as a rank from 1; places end at 1,000.
+fn rank(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+fn arm_hits(fused: &Fused) -> Vec<ArmHit> {
+    let parts = ARMS.into_iter().zip(&fused.parts);
+    parts
+        .filter_map(|(arm, part)| {
+            let part = part.as_ref()?;
+            Some(ArmHit { arm, rank: rank(part.place), raw_score: part.raw })
+        })
+        .collect()
+}
+
+fn explain(fused: &Fused, arms: &mut Arms, runs: [bool; 2], weights: [f64; 2]) -> Explanation {
+    let share = |at: usize| {
+        let part = fused.parts[at].as_ref();
+        let normalised = part.map_or(0.0, |part| part.normalised);
+        let terms = part.and_then(|part| arms.hits_mut(at).get_mut(part.place));
+        ArmShare {
+            arm: ARMS[at],
+            rank: part.map(|part| rank(part.place)),
+            raw_score: part.map(|part| part.raw),
+            normalised,
+            weight: weights[at],
+            contribution: weights[at] * normalised,
+            terms: terms.map(|hit| std::mem::take(&mut hit.terms)).unwrap_or_default(),
+        }
+    };
+    Explanation { arms: [0, 1].into_iter().filter(|at| runs[*at]).map(share).collect() }
+}

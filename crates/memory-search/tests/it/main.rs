@@ -1,0 +1,7 @@
+//! The tests of the crate as its users see it: a searcher over mocks.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+mod behaviour;
+mod liveness;
+mod properties;
+mod world;
