@@ -1,0 +1,187 @@
+//! What the suite needs of a store under test.
+
+use std::sync::Arc;
+
+use memory_core::traits::{
+    ChangeLog, KeywordIndex, LeaseStore, RecordStore, StoreMeta, StoreUpkeep, TenantDirectory,
+    VectorIndex,
+};
+use memory_core::{ManualClock, Timestamp};
+
+/// The time that a harness's clock should start at: 2025-03-01T09:30:00Z.
+#[must_use]
+#[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "the text is a valid time")]
+pub fn start() -> Timestamp {
+    Timestamp::parse("2025-03-01T09:30:00Z").expect("a time")
+}
+
+/// One fresh, empty store for one check, with all its parts, on a clock that the check moves.
+///
+/// A part that the store does not have is `None`; then its capability must not be declared.
+/// Dropping the harness removes what it made.
+pub trait Harness: Send + Sync {
+    /// The store of record.
+    fn records(&self) -> Arc<dyn RecordStore>;
+    /// Its vector index.
+    fn vectors(&self) -> Option<Arc<dyn VectorIndex>>;
+    /// Its keyword index.
+    fn keywords(&self) -> Option<Arc<dyn KeywordIndex>>;
+    /// Its change log.
+    fn changes(&self) -> Option<Arc<dyn ChangeLog>>;
+    /// Its list of tenants.
+    fn tenants(&self) -> Option<Arc<dyn TenantDirectory>>;
+    /// What it knows of itself. A store with vector search needs it: spaces are set there.
+    fn meta(&self) -> Option<Arc<dyn StoreMeta>>;
+    /// Its leases.
+    fn leases(&self) -> Option<Arc<dyn LeaseStore>>;
+    /// Its upkeep.
+    fn upkeep(&self) -> Option<Arc<dyn StoreUpkeep>>;
+    /// The clock that the store was made with, for both its time of day and its deadlines.
+    fn clock(&self) -> Arc<ManualClock>;
+    /// A place that does not exist yet, for [`StoreUpkeep::backup`]. A store that declares
+    /// [`memory_core::Capability::OnlineBackup`] must have one.
+    fn backup_target(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Harness for Box<dyn Harness> {
+    fn records(&self) -> Arc<dyn RecordStore> {
+        (**self).records()
+    }
+    fn vectors(&self) -> Option<Arc<dyn VectorIndex>> {
+        (**self).vectors()
+    }
+    fn keywords(&self) -> Option<Arc<dyn KeywordIndex>> {
+        (**self).keywords()
+    }
+    fn changes(&self) -> Option<Arc<dyn ChangeLog>> {
+        (**self).changes()
+    }
+    fn tenants(&self) -> Option<Arc<dyn TenantDirectory>> {
+        (**self).tenants()
+    }
+    fn meta(&self) -> Option<Arc<dyn StoreMeta>> {
+        (**self).meta()
+    }
+    fn leases(&self) -> Option<Arc<dyn LeaseStore>> {
+        (**self).leases()
+    }
+    fn upkeep(&self) -> Option<Arc<dyn StoreUpkeep>> {
+        (**self).upkeep()
+    }
+    fn clock(&self) -> Arc<ManualClock> {
+        (**self).clock()
+    }
+    fn backup_target(&self) -> Option<String> {
+        (**self).backup_target()
+    }
+}
+
+/// A harness with some parts replaced: how a layer, a wrapper or a mutant comes under the suite.
+pub struct Overlay {
+    inner: Box<dyn Harness>,
+    records: Option<Arc<dyn RecordStore>>,
+    vectors: Option<Arc<dyn VectorIndex>>,
+    keywords: Option<Arc<dyn KeywordIndex>>,
+    changes: Option<Arc<dyn ChangeLog>>,
+    leases: Option<Arc<dyn LeaseStore>>,
+}
+
+impl Overlay {
+    /// The harness as it is.
+    #[must_use]
+    pub fn new(inner: impl Harness + 'static) -> Self {
+        Self {
+            inner: Box::new(inner),
+            records: None,
+            vectors: None,
+            keywords: None,
+            changes: None,
+            leases: None,
+        }
+    }
+
+    /// Wraps the store of record.
+    #[must_use]
+    pub fn map_records(
+        mut self,
+        wrap: impl FnOnce(Arc<dyn RecordStore>) -> Arc<dyn RecordStore>,
+    ) -> Self {
+        self.records = Some(wrap(self.records()));
+        self
+    }
+
+    /// Wraps the vector index, if there is one.
+    #[must_use]
+    pub fn map_vectors(
+        mut self,
+        wrap: impl FnOnce(Arc<dyn VectorIndex>) -> Arc<dyn VectorIndex>,
+    ) -> Self {
+        self.vectors = self.vectors().map(wrap);
+        self
+    }
+
+    /// Wraps the keyword index, if there is one.
+    #[must_use]
+    pub fn map_keywords(
+        mut self,
+        wrap: impl FnOnce(Arc<dyn KeywordIndex>) -> Arc<dyn KeywordIndex>,
+    ) -> Self {
+        self.keywords = self.keywords().map(wrap);
+        self
+    }
+
+    /// Wraps the change log, if there is one.
+    #[must_use]
+    pub fn map_changes(
+        mut self,
+        wrap: impl FnOnce(Arc<dyn ChangeLog>) -> Arc<dyn ChangeLog>,
+    ) -> Self {
+        self.changes = self.changes().map(wrap);
+        self
+    }
+
+    /// Wraps the leases, if there are any.
+    #[must_use]
+    pub fn map_leases(
+        mut self,
+        wrap: impl FnOnce(Arc<dyn LeaseStore>) -> Arc<dyn LeaseStore>,
+    ) -> Self {
+        self.leases = self.leases().map(wrap);
+        self
+    }
+}
+
+impl Harness for Overlay {
+    fn records(&self) -> Arc<dyn RecordStore> {
+        self.records.clone().unwrap_or_else(|| self.inner.records())
+    }
+    fn vectors(&self) -> Option<Arc<dyn VectorIndex>> {
+        self.vectors.clone().or_else(|| self.inner.vectors())
+    }
+    fn keywords(&self) -> Option<Arc<dyn KeywordIndex>> {
+        self.keywords.clone().or_else(|| self.inner.keywords())
+    }
+    fn changes(&self) -> Option<Arc<dyn ChangeLog>> {
+        self.changes.clone().or_else(|| self.inner.changes())
+    }
+    fn tenants(&self) -> Option<Arc<dyn TenantDirectory>> {
+        self.inner.tenants()
+    }
+    fn meta(&self) -> Option<Arc<dyn StoreMeta>> {
+        self.inner.meta()
+    }
+    fn leases(&self) -> Option<Arc<dyn LeaseStore>> {
+        self.leases.clone().or_else(|| self.inner.leases())
+    }
+    fn upkeep(&self) -> Option<Arc<dyn StoreUpkeep>> {
+        self.inner.upkeep()
+    }
+    fn clock(&self) -> Arc<ManualClock> {
+        self.inner.clock()
+    }
+    fn backup_target(&self) -> Option<String> {
+        self.inner.backup_target()
+    }
+}
