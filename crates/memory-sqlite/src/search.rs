@@ -1,0 +1,226 @@
+//! Searches over the derived indexes, in one snapshot of the file.
+
+use std::collections::HashMap;
+
+use memory_core::traits::{IndexHit, IndexHits, KeywordQuery, TermShare, VectorQuery};
+use memory_core::{CallContext, Error, Filter, MemoryId, Result, Timestamp};
+use memory_index::{Bm25, DocKey, KeySet, KeyedRow, ScoredDoc, VectorError};
+use memory_text::Analyzer;
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+
+use crate::error::{corrupt, map};
+use crate::indexes::Indexes;
+use crate::rows::tenant_number;
+use crate::sql_filter::condition;
+use crate::{model, read, vectors};
+
+/// A failure of an exact search: the index's or the file's.
+enum Failure {
+    Vector(VectorError),
+    Store(Error),
+}
+
+impl From<VectorError> for Failure {
+    fn from(error: VectorError) -> Self {
+        Self::Vector(error)
+    }
+}
+
+/// The nearest items, exactly: int8 bounds first, then f32 for every row that may be among them.
+pub(crate) fn nearest(
+    connection: &Connection,
+    indexes: &Indexes,
+    context: &CallContext,
+    query: &VectorQuery,
+    now: Timestamp,
+) -> Result<IndexHits> {
+    query.validate()?;
+    let unknown = || {
+        Error::invalid(format!("{} is not a space of the tenant; it has none", query.space.id()))
+    };
+    let tenant = tenant_number(connection, &context.tenant)?.ok_or_else(unknown)?;
+    // Outside the snapshot below, to answer without loading an index; checked again inside it.
+    vectors::read_spaces(connection, tenant)?.slot(&query.space.id())?;
+    indexes.with(connection, tenant, now, |index| {
+        let (slot, _) = {
+            let slots = vectors::read_spaces(connection, tenant)?;
+            let (slot, space) = slots.slot(&query.space.id())?;
+            (slot, space.clone())
+        };
+        let Some(scan) = index.space(slot) else {
+            return Ok(IndexHits { hits: Vec::new(), exact: true });
+        };
+        let allowed = allowed(connection, tenant, &query.filter, now)?;
+        let fetch = |keys: &[DocKey]| -> Result<Vec<KeyedRow>, Failure> {
+            let mut rows = Vec::with_capacity(keys.len());
+            for key in keys {
+                let row = row_key(*key)
+                    .and_then(|item| read::vector(connection, item, slot))
+                    .map_err(Failure::Store)?;
+                rows.extend(row.map(|row| (*key, row)));
+            }
+            Ok(rows)
+        };
+        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+        let best = with_ties(limit, |most| {
+            scan.search_exact(&query.vector, most, |key| passes(allowed.as_ref(), key), fetch)
+                .map_err(|failure| match failure {
+                    Failure::Store(error) => error,
+                    Failure::Vector(error) => corrupt("vector").with_source(error),
+                })
+        })?;
+        Ok(IndexHits { hits: hits(connection, best, limit, |_| Vec::new())?, exact: true })
+    })
+}
+
+/// The items that match words best.
+pub(crate) fn keywords(
+    connection: &Connection,
+    indexes: &Indexes,
+    analyzer: &Analyzer,
+    context: &CallContext,
+    query: &KeywordQuery,
+    now: Timestamp,
+) -> Result<IndexHits> {
+    query.validate()?;
+    let nothing = IndexHits { hits: Vec::new(), exact: true };
+    let Some(tenant) = tenant_number(connection, &context.tenant)? else {
+        return Ok(nothing);
+    };
+    let terms: Vec<(String, f32)> =
+        analyzer.query_terms(&query.text).into_iter().map(|term| (term, 1.0)).collect();
+    if terms.is_empty() {
+        return Ok(nothing);
+    }
+    indexes.with(connection, tenant, now, |index| {
+        let allowed = allowed(connection, tenant, &query.filter, now)?;
+        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+        let best = index
+            .keywords()
+            .search(&terms, limit, Bm25::default(), |key| passes(allowed.as_ref(), key));
+        let shares = |key: DocKey| {
+            if !query.explain {
+                return Vec::new();
+            }
+            let shares = index.keywords().explain(key, &terms, Bm25::default());
+            shares
+                .into_iter()
+                .map(|share| TermShare {
+                    term: terms[share.index].0.clone(),
+                    score: f64::from(share.contribution),
+                })
+                .collect()
+        };
+        Ok(IndexHits { hits: hits(connection, best, limit, shares)?, exact: true })
+    })
+}
+
+/// The keys that a filter lets through; `None` for all. Expired items are not in the index.
+fn allowed(
+    connection: &Connection,
+    tenant: i64,
+    filter: &Filter,
+    now: Timestamp,
+) -> Result<Option<KeySet>> {
+    if filter.is_all() {
+        return Ok(None);
+    }
+    let filter = condition(filter, tenant)?;
+    let sql = format!(
+        "SELECT i.item FROM item i WHERE i.tenant = ? AND i.visible_until > ? AND {}",
+        filter.sql
+    );
+    let mut values = vec![Value::Integer(tenant), Value::Integer(now.as_micros())];
+    values.extend(filter.values);
+    let mut select = connection.prepare_cached(&sql).map_err(map)?;
+    let keys = select
+        .query_map(params_from_iter(values), |row| row.get::<_, i64>(0))
+        .and_then(|rows| {
+            rows.map(|item| item.map(i64::unsigned_abs)).collect::<rusqlite::Result<Vec<_>>>()
+        })
+        .map_err(map)?;
+    Ok(Some(KeySet::new(keys)))
+}
+
+fn passes(allowed: Option<&KeySet>, key: DocKey) -> bool {
+    allowed.is_none_or(|allowed| allowed.contains(key))
+}
+
+fn row_key(key: DocKey) -> Result<i64> {
+    i64::try_from(key).map_err(|_| corrupt("row key"))
+}
+
+/// Most documents of one score that are told apart by their ids. Beyond it the oldest come first.
+const MOST_TIES: usize = 4_096;
+
+/// The best `limit` documents and all that tie with the last of them, for the ids that break a tie
+/// stand in the file and not in the index.
+fn with_ties(
+    limit: usize,
+    mut search: impl FnMut(usize) -> Result<Vec<ScoredDoc>>,
+) -> Result<Vec<ScoredDoc>> {
+    let mut most = limit + 1;
+    loop {
+        let mut best = search(most)?;
+        let cut = best.get(limit - 1).map(|last| last.score);
+        let open = best.len() == most && best.last().map(|last| last.score) == cut;
+        if open && most < MOST_TIES {
+            most = (most * 4).min(MOST_TIES);
+            continue;
+        }
+        if let Some(cut) = cut {
+            best.retain(|doc| doc.score >= cut);
+        }
+        return Ok(best);
+    }
+}
+
+/// Rows that one statement names: as many as most searches ask for, so that it is prepared once.
+const NAMED_AT_ONCE: usize = 16;
+
+/// Documents as hits: id and revision of each, read some at a time.
+fn hits(
+    connection: &Connection,
+    docs: Vec<ScoredDoc>,
+    limit: usize,
+    mut terms: impl FnMut(DocKey) -> Vec<TermShare>,
+) -> Result<Vec<IndexHit>> {
+    let places = vec!["?"; NAMED_AT_ONCE].join(", ");
+    let sql = format!("SELECT item, id, revision FROM item WHERE item IN ({places})");
+    let mut select = connection.prepare_cached(&sql).map_err(map)?;
+    let mut named: HashMap<DocKey, (MemoryId, i64)> = HashMap::with_capacity(docs.len());
+    for docs in docs.chunks(NAMED_AT_ONCE) {
+        for place in 0..NAMED_AT_ONCE {
+            // No row has the key -1.
+            let key = docs.get(place).map_or(Ok(-1), |doc| row_key(doc.key))?;
+            select.raw_bind_parameter(place + 1, key).map_err(map)?;
+        }
+        let mut found = select.raw_query();
+        while let Some(row) = found.next().map_err(map)? {
+            let item: i64 = row.get(0).map_err(map)?;
+            let id = row.get_ref(1).map_err(map)?.as_str().map_err(crate::error::bad_type)?;
+            let id = MemoryId::new(id).map_err(|_| corrupt("id"))?;
+            named.insert(item.unsigned_abs(), (id, row.get(2).map_err(map)?));
+        }
+    }
+    let mut found = Vec::with_capacity(docs.len());
+    for doc in docs {
+        // The index agrees with the snapshot, so a row that is missing is damage.
+        let (id, revision) =
+            named.remove(&doc.key).ok_or_else(|| corrupt("derived row has no item: it"))?;
+        found.push((doc, id, revision));
+    }
+    // Best first, equal scores by id.
+    found.sort_by(|a, b| b.0.score.total_cmp(&a.0.score).then_with(|| a.1.cmp(&b.1)));
+    found.truncate(limit);
+    Ok(found
+        .into_iter()
+        .map(|(doc, id, revision)| IndexHit {
+            id,
+            revision: model::revision(revision),
+            score: doc.score,
+            terms: terms(doc.key),
+        })
+        .collect())
+}

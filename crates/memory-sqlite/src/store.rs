@@ -1,0 +1,544 @@
+//! The handle: one SQLite file as every trait that it serves.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use memory_core::traits::{
+    EraseReceipt, EraseScope, EraseStep, EraseToken, IndexHits, KeywordEntry, KeywordIndex,
+    KeywordQuery, Ledger, RecordStore, SweepStep, UpsertOutcome, Usage, VectorEntry, VectorIndex,
+    VectorQuery,
+};
+use memory_core::{
+    CallContext, Capabilities, Capability, Clock, Commit, CommitReceipt, Durability,
+    EmbeddingSpace, Error, ErrorKind, Filter, Health, HealthStatus, MemoryId, MemoryItem, Page,
+    Projection, Query, Result, Write,
+};
+use memory_text::{Analyzer, Language};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::erase::Progress;
+use crate::error::closed;
+use crate::indexes::Indexes;
+use crate::meta::VectorWrite;
+use crate::readers::Readers;
+use crate::settings::{SqliteSettings, Synchronous};
+use crate::writer::{WriteTxn, Writer, WriterCounters, WriterSettings};
+use crate::{BACKEND, apply, erase, meta, open, read, search, upkeep, vectors};
+
+/// Most entries of one upsert or removal of vectors or texts, as the traits say.
+const ENTRIES: usize = 1_000;
+/// Most items of one sweep, as the trait says.
+const SWEEP: u32 = 10_000;
+
+/// One SQLite file as a store of records, vectors and keywords.
+///
+/// Dropping the last handle ends its threads and closes the file without waiting for them;
+/// [`RecordStore::close`] waits.
+#[derive(Debug)]
+pub struct SqliteStore {
+    pub(crate) settings: SqliteSettings,
+    pub(crate) clock: Arc<dyn Clock>,
+    ledger: Arc<dyn Ledger>,
+    pub(crate) shared: Arc<Shared>,
+    /// `None` once closed: dropping the queues ends the threads.
+    queues: RwLock<Option<Queues>>,
+    pub(crate) counters: Arc<WriterCounters>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Whether the last write met a full or failing disk.
+    ailing: AtomicBool,
+}
+
+/// What work on the threads needs.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) analyzer: Analyzer,
+    pub(crate) indexes: Indexes,
+}
+
+#[derive(Debug, Clone)]
+struct Queues {
+    writer: Writer,
+    readers: Readers,
+}
+
+impl SqliteStore {
+    /// Opens a file, making it where there is none, and starts the threads.
+    ///
+    /// Blocks: it migrates an older file, and makes the keyword terms anew where the language
+    /// changed.
+    ///
+    /// # Errors
+    /// `Config`: the settings, or another program's database. `NotFound`: read-only and no file,
+    /// or no folder. `Corrupt`: no database. `Unsupported`: a newer schema. `PermissionDenied` and
+    /// `Unavailable` as the file system says.
+    pub fn open(
+        settings: SqliteSettings,
+        clock: Arc<dyn Clock>,
+        ledger: Arc<dyn Ledger>,
+    ) -> Result<Arc<Self>> {
+        settings.validate()?;
+        let language: Language = settings
+            .language
+            .parse()
+            .map_err(|_| Error::new(ErrorKind::Config, "the language is not known"))?;
+        let analyzer = Analyzer::new(language);
+        let first = open::writer(&settings, &analyzer).map_err(|e| e.with_operation("open"))?;
+        let mut threads = Vec::new();
+        let mut connections = Vec::new();
+        if !settings.is_in_memory() {
+            for _ in 0..settings.readers {
+                connections.push(open::reader(&settings)?);
+            }
+        }
+        let (writer, thread) = Writer::start(
+            first,
+            WriterSettings {
+                queue: bound(settings.write_queue),
+                group: bound(settings.group_commits),
+                log_keep: i64::from(settings.change_log_keep),
+            },
+        )?;
+        threads.push(thread);
+        let readers = if connections.is_empty() {
+            Readers::Writer(writer.clone())
+        } else {
+            let (readers, more) = Readers::start(connections, bound(settings.read_queue))?;
+            threads.extend(more);
+            readers
+        };
+        let indexes = Indexes::new(settings.index_bytes, settings.vectors_in_memory);
+        Ok(Arc::new(Self {
+            shared: Arc::new(Shared { analyzer, indexes }),
+            counters: Arc::clone(&writer.counters),
+            queues: RwLock::new(Some(Queues { writer, readers })),
+            threads: Mutex::new(threads),
+            ailing: AtomicBool::new(false),
+            settings,
+            clock,
+            ledger,
+        }))
+    }
+
+    fn queues(&self) -> Result<Queues> {
+        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        queues.clone().ok_or_else(closed)
+    }
+
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        context: Option<&CallContext>,
+        work: impl FnOnce(&Connection, &Shared) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let deadline = self.deadline(context)?;
+        let shared = Arc::clone(&self.shared);
+        let clock = Arc::clone(&self.clock);
+        let answer = self
+            .queues()?
+            .readers
+            .read(move |connection| {
+                // Once more after the wait for a thread.
+                if let Some(context) = &deadline {
+                    context.check_deadline(clock.monotonic())?;
+                }
+                work(connection, &shared)
+            })
+            .await;
+        answer.map_err(|error| named(error, operation))
+    }
+
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        context: Option<&CallContext>,
+        work: impl FnOnce(&mut WriteTxn<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let deadline = self.deadline(context)?;
+        let clock = Arc::clone(&self.clock);
+        if self.settings.read_only {
+            return Err(named(
+                Error::new(ErrorKind::PermissionDenied, "the store is opened read-only"),
+                operation,
+            ));
+        }
+        let answer = self
+            .queues()?
+            .writer
+            .write(move |txn| {
+                if let Some(context) = &deadline {
+                    context.check_deadline(clock.monotonic())?;
+                }
+                work(txn)
+            })
+            .await;
+        self.note(&answer);
+        answer.map_err(|error| named(error, operation))
+    }
+
+    fn deadline(&self, context: Option<&CallContext>) -> Result<Option<CallContext>> {
+        let Some(context) = context else { return Ok(None) };
+        if context.deadline.is_none() {
+            return Ok(None);
+        }
+        context.check_deadline(self.clock.monotonic())?;
+        Ok(Some(context.clone()))
+    }
+
+    /// Remembers a failing disk for [`RecordStore::health`].
+    fn note<T>(&self, answer: &Result<T>) {
+        match answer {
+            Ok(_) => self.ailing.store(false, Ordering::Relaxed),
+            Err(error) if error.kind() == ErrorKind::Unavailable && !error.is_retryable() => {
+                self.ailing.store(true, Ordering::Relaxed);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn spend(&self, operation: &'static str, usage: Usage) {
+        self.ledger.record(BACKEND, operation, usage);
+    }
+
+    /// Ends the threads, as [`RecordStore::close`] says; both index traits close the same file.
+    async fn shut(&self) -> Result<()> {
+        let queues = self.queues.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(queues) = queues {
+            // Calls that are under way hold queues of their own, so the threads are told to end.
+            queues.readers.stop();
+            queues.writer.stop().await;
+        }
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        if threads.is_empty() {
+            return Ok(());
+        }
+        // Joining blocks, so a thread does it while the caller's may go on with other tasks.
+        let (done, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("memory-sqlite-close".to_owned())
+            .spawn(move || {
+                let ends: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+                let _ = done.send(ends.iter().any(Result::is_err));
+            })
+            .map_err(|error| crate::error::thread_gone().with_source(error))?;
+        match ended.await {
+            Ok(false) => Ok(()),
+            _ => Err(crate::error::thread_gone()),
+        }
+    }
+
+    fn health_now(&self, answer: &Result<()>) -> Health {
+        let mut health = Health::healthy();
+        if let Err(error) = answer {
+            health.lower(HealthStatus::Unhealthy, format!("the file cannot be read: {error}"));
+        }
+        if self.ailing.load(Ordering::Relaxed) {
+            health.lower(HealthStatus::Degraded, "the last write met a full or failing disk");
+        }
+        if self.settings.synchronous != Synchronous::Full && !self.settings.is_in_memory() {
+            health.detail("durability", "weaker than full: the last commits may be lost");
+        }
+        let indexes = self.shared.indexes.stats();
+        health.detail("index_tenants", indexes.entries.to_string());
+        health.detail("index_bytes", indexes.bytes.to_string());
+        health.detail("kernel", memory_distance::active_name());
+        health
+    }
+
+    fn declared(&self) -> Capabilities {
+        let durability = match self.settings.synchronous {
+            _ if self.settings.is_in_memory() => Durability::Volatile,
+            Synchronous::Full => Durability::PowerLoss,
+            Synchronous::Normal | Synchronous::Off => Durability::ProcessCrash,
+        };
+        Capabilities::new(BACKEND, Capability::ALL, durability)
+    }
+}
+
+fn bound(value: u32) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+pub(crate) fn named(error: Error, operation: &'static str) -> Error {
+    error.with_backend(BACKEND).with_operation(operation)
+}
+
+fn check_entries(count: usize) -> Result<()> {
+    if count > ENTRIES {
+        return Err(Error::invalid(format!("one call takes {ENTRIES} entries, not {count}")));
+    }
+    Ok(())
+}
+
+fn bytes_of(items: impl Iterator<Item = usize>) -> u64 {
+    items.map(|bytes| bytes as u64).sum()
+}
+
+#[async_trait]
+impl RecordStore for SqliteStore {
+    async fn commit(&self, context: &CallContext, commit: Commit) -> Result<CommitReceipt> {
+        let (mut puts, mut deletes, mut bytes) = (0, 0, 0);
+        for write in &commit.writes {
+            match write {
+                Write::Put(put) => {
+                    puts += 1;
+                    bytes += put.item.content().len();
+                }
+                Write::Delete(_) => deletes += 1,
+            }
+        }
+        // Terms and int8 copies are made here, on the caller's thread, not on the writer's.
+        let prepared = apply::prepare(commit, &self.shared.analyzer)
+            .map_err(|error| named(error, "commit"))?;
+        let clock = Arc::clone(&self.clock);
+        let owned = context.clone();
+        let receipt = self
+            .write("commit", Some(context), move |txn| {
+                apply::apply(txn, &owned, &prepared, clock.now())
+            })
+            .await?;
+        self.spend("commit", Usage::writes(puts, deletes).with_bytes(bytes as u64));
+        Ok(receipt)
+    }
+
+    async fn fetch(
+        &self,
+        context: &CallContext,
+        ids: &[MemoryId],
+        projection: &Projection,
+    ) -> Result<Vec<Option<MemoryItem>>> {
+        if ids.is_empty() {
+            self.queues()?;
+            return Ok(Vec::new());
+        }
+        let (owned, ids, projection) = (context.clone(), ids.to_vec(), projection.clone());
+        let now = self.clock.now();
+        let found = self
+            .read("fetch", Some(context), move |connection, _| {
+                read::fetch(connection, &owned, &ids, &projection, now)
+            })
+            .await?;
+        let items = found.iter().flatten();
+        let bytes = bytes_of(items.clone().map(|item| item.content().len()));
+        self.spend("fetch", Usage::reads(items.count() as u64).with_bytes(bytes));
+        Ok(found)
+    }
+
+    async fn query(&self, context: &CallContext, query: &Query) -> Result<Page> {
+        let (owned, query, now) = (context.clone(), query.clone(), self.clock.now());
+        let page = self
+            .read("query", Some(context), move |connection, _| {
+                read::query(connection, &owned, &query, now)
+            })
+            .await?;
+        let bytes = bytes_of(page.items.iter().map(|item| item.content().len()));
+        self.spend("query", Usage::reads(page.items.len() as u64).with_bytes(bytes));
+        Ok(page)
+    }
+
+    async fn count(&self, context: &CallContext, filter: &Filter) -> Result<u64> {
+        let (owned, filter, now) = (context.clone(), filter.clone(), self.clock.now());
+        let count = self
+            .read("count", Some(context), move |connection, _| {
+                read::count(connection, &owned, &filter, now)
+            })
+            .await?;
+        self.spend("count", Usage::reads(1));
+        Ok(count)
+    }
+
+    async fn sweep_expired(&self, context: &CallContext, limit: u32) -> Result<SweepStep> {
+        if limit == 0 || limit > SWEEP {
+            return Err(named(Error::invalid(format!("a sweep takes 1 to {SWEEP}")), "sweep"));
+        }
+        let (owned, now) = (context.clone(), self.clock.now());
+        let step = self
+            .write("sweep_expired", Some(context), move |txn| erase::sweep(txn, &owned, limit, now))
+            .await?;
+        self.spend("sweep_expired", Usage::writes(0, step.removed));
+        Ok(step)
+    }
+
+    async fn erase(
+        &self,
+        context: &CallContext,
+        scope: &EraseScope,
+        resume: Option<EraseToken>,
+    ) -> Result<EraseStep> {
+        let (owned, scope, now) = (context.clone(), scope.clone(), self.clock.now());
+        let batch = self.settings.erase_batch;
+        let progress = self
+            .write("erase", Some(context), move |txn| {
+                erase::step(txn, &owned, &scope, resume.as_ref(), batch, now)
+            })
+            .await?;
+        match progress {
+            Progress::More { erased, next } => {
+                self.spend("erase", Usage::writes(0, erased));
+                Ok(EraseStep { erased, next: Some(next), receipt: None })
+            }
+            Progress::Done { erased, began_at } => {
+                self.spend("erase", Usage::writes(0, erased));
+                // The rows are gone; what the checkpoint meets is told by the receipt.
+                let checkpoint = self.queues()?.writer.plain(erase::checkpoint).await;
+                let receipt = EraseReceipt {
+                    began_at,
+                    ended_at: self.clock.now(),
+                    bytes_cleared: checkpoint.unwrap_or(false),
+                };
+                Ok(EraseStep { erased, next: None, receipt: Some(receipt) })
+            }
+        }
+    }
+
+    async fn health(&self) -> Health {
+        let answer = self.read("health", None, |connection, _| upkeep::ping(connection)).await;
+        self.health_now(&answer)
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.shut().await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.declared()
+    }
+}
+
+#[async_trait]
+impl VectorIndex for SqliteStore {
+    async fn upsert(
+        &self,
+        context: &CallContext,
+        space: &EmbeddingSpace,
+        entries: Vec<VectorEntry>,
+    ) -> Result<Vec<UpsertOutcome>> {
+        let operation = "upsert_vectors";
+        check_entries(entries.len()).map_err(|error| named(error, operation))?;
+        let writes = entries
+            .into_iter()
+            .map(|entry| {
+                space.check(&entry.vector)?;
+                Ok(VectorWrite {
+                    id: entry.id,
+                    revision: Some(entry.revision),
+                    vector: Some(vectors::encode_one(&entry.vector)?),
+                })
+            })
+            .collect::<Result<Vec<_>>>()
+            .map_err(|error| named(error, operation))?;
+        let (owned, space, now) = (context.clone(), space.clone(), self.clock.now());
+        let outcomes = self
+            .write(operation, Some(context), move |txn| {
+                meta::write_vectors(txn, &owned, &space, &writes, now)
+            })
+            .await?;
+        self.spend(operation, Usage::writes(outcomes.len() as u64, 0));
+        Ok(outcomes)
+    }
+
+    async fn remove(
+        &self,
+        context: &CallContext,
+        space: &EmbeddingSpace,
+        ids: &[MemoryId],
+    ) -> Result<()> {
+        let operation = "remove_vectors";
+        check_entries(ids.len()).map_err(|error| named(error, operation))?;
+        let writes: Vec<_> = ids
+            .iter()
+            .map(|id| VectorWrite { id: id.clone(), revision: None, vector: None })
+            .collect();
+        let (owned, space, now) = (context.clone(), space.clone(), self.clock.now());
+        let outcomes = self
+            .write(operation, Some(context), move |txn| {
+                meta::write_vectors(txn, &owned, &space, &writes, now)
+            })
+            .await?;
+        self.spend(operation, Usage::writes(0, outcomes.len() as u64));
+        Ok(())
+    }
+
+    async fn search(&self, context: &CallContext, query: &VectorQuery) -> Result<IndexHits> {
+        let (owned, query, now) = (context.clone(), query.clone(), self.clock.now());
+        let hits = self
+            .read("search_vectors", Some(context), move |connection, shared| {
+                search::nearest(connection, &shared.indexes, &owned, &query, now)
+            })
+            .await?;
+        self.spend("search_vectors", Usage::reads(hits.hits.len() as u64));
+        Ok(hits)
+    }
+
+    async fn health(&self) -> Health {
+        RecordStore::health(self).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.shut().await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.declared()
+    }
+}
+
+#[async_trait]
+impl KeywordIndex for SqliteStore {
+    async fn upsert(
+        &self,
+        context: &CallContext,
+        entries: Vec<KeywordEntry>,
+    ) -> Result<Vec<UpsertOutcome>> {
+        let operation = "upsert_keywords";
+        check_entries(entries.len()).map_err(|error| named(error, operation))?;
+        // The terms stand in the item's own row and were made with it: all that is left to say is
+        // whether the item is still what the caller read.
+        let ids: Vec<MemoryId> = entries.iter().map(|entry| entry.id.clone()).collect();
+        let found = self.fetch(context, &ids, &Projection::narrow()).await?;
+        Ok(found
+            .into_iter()
+            .zip(entries)
+            .map(|(item, entry)| match item {
+                Some(item) if item.revision.as_ref() == Some(&entry.revision) => {
+                    UpsertOutcome::Stored
+                }
+                _ => UpsertOutcome::Stale,
+            })
+            .collect())
+    }
+
+    async fn remove(&self, _context: &CallContext, _ids: &[MemoryId]) -> Result<()> {
+        self.queues()?;
+        Err(named(
+            Error::unsupported("the words of an item stand in its own row: delete the item"),
+            "remove_keywords",
+        ))
+    }
+
+    async fn search(&self, context: &CallContext, query: &KeywordQuery) -> Result<IndexHits> {
+        let (owned, query, now) = (context.clone(), query.clone(), self.clock.now());
+        let hits = self
+            .read("search_keywords", Some(context), move |connection, shared| {
+                search::keywords(connection, &shared.indexes, &shared.analyzer, &owned, &query, now)
+            })
+            .await?;
+        self.spend("search_keywords", Usage::reads(hits.hits.len() as u64));
+        Ok(hits)
+    }
+
+    async fn health(&self) -> Health {
+        RecordStore::health(self).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.shut().await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.declared()
+    }
+}

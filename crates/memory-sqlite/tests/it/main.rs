@@ -1,0 +1,10 @@
+//! Integration tests of the SQLite back end.
+
+mod common;
+mod concurrency;
+mod durability;
+mod erasure;
+mod indexes;
+mod refusals;
+mod suite;
+mod upkeep;
