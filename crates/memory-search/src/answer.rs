@@ -56,7 +56,8 @@ pub struct ArmShare {
     pub rank: Option<u32>,
     /// The arm's own score; `None` if the item is none of its candidates.
     pub raw_score: Option<f64>,
-    /// The score among the arm's candidates, in [0, 1]; 0 if it is none of them.
+    /// The arm's own score brought to [0, 1], as [`crate::FusionSettings`] has it; 0 if the item
+    /// is none of its candidates.
     pub normalised: f64,
     /// The arm's part of the whole, in [0, 1]; the weights of the arms that ran add up to 1.
     pub weight: f64,

@@ -5,9 +5,10 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use memory_core::traits::IndexHit;
-use memory_core::{MemoryId, Revision};
+use memory_core::{MemoryId, Metric, Revision};
 
 use crate::answer::Arm;
+use crate::scale::Scale;
 use crate::settings::FusionSettings;
 
 /// The arms in the order in which answers list them and ties are broken.
@@ -22,7 +23,7 @@ pub(crate) struct Part {
     pub(crate) revision: Revision,
     /// The arm's own score.
     pub(crate) raw: f64,
-    /// The score among the arm's candidates, in [0, 1].
+    /// The arm's score brought to [0, 1].
     pub(crate) normalised: f64,
 }
 
@@ -50,20 +51,29 @@ pub(crate) fn weights(ran: [bool; 2], settings: &FusionSettings) -> [f64; 2] {
 /// Fuses the arms' lists, best first.
 ///
 /// Each list is in the arm's order, names an item once, and has finite scores only; `None` is an
-/// arm that did not run.
-pub(crate) fn fuse(lists: [Option<&[IndexHit]>; 2], settings: &FusionSettings) -> Vec<Fused> {
-    let weights = weights(lists.map(|list| list.is_some()), settings);
+/// arm that did not run. `metric` is that of the vectors, which an arm that is alone goes by.
+pub(crate) fn fuse(
+    lists: [Option<&[IndexHit]>; 2],
+    metric: Option<Metric>,
+    settings: &FusionSettings,
+) -> Vec<Fused> {
+    let ran = lists.map(|list| list.is_some());
+    let weights = weights(ran, settings);
     let mut places: HashMap<&MemoryId, usize> = HashMap::new();
     let mut fused: Vec<Fused> = Vec::new();
     for (arm, list) in lists.into_iter().enumerate() {
         let list = list.unwrap_or_default();
-        let range = Range::of(list);
+        let scale = match (ran, metric) {
+            ([true, false], _) => Scale::keywords_alone(list),
+            ([false, true], Some(metric)) => Scale::Likeness(metric),
+            _ => Scale::among(list),
+        };
         for (place, hit) in list.iter().enumerate() {
             let at = *places.entry(&hit.id).or_insert_with(|| {
                 fused.push(Fused { id: hit.id.clone(), score: 0.0, parts: [None, None] });
                 fused.len() - 1
             });
-            let normalised = range.normalise(hit.score);
+            let normalised = scale.apply(hit.score);
             fused[at].score += weights[arm] * normalised;
             let revision = hit.revision.clone();
             fused[at].parts[arm] = Some(Part { place, revision, raw: hit.score, normalised });
@@ -94,38 +104,6 @@ fn best_first(a: &Fused, b: &Fused) -> Ordering {
         .then_with(|| a.id.cmp(&b.id))
 }
 
-/// The lowest and highest score of a list.
-#[derive(Clone, Copy, Debug)]
-struct Range {
-    lowest: f64,
-    highest: f64,
-}
-
-impl Range {
-    fn of(list: &[IndexHit]) -> Self {
-        let scores = list.iter().map(|hit| hit.score);
-        Self {
-            lowest: scores.clone().fold(f64::INFINITY, f64::min),
-            highest: scores.fold(f64::NEG_INFINITY, f64::max),
-        }
-    }
-
-    fn normalise(self, score: f64) -> f64 {
-        if self.lowest >= self.highest {
-            return 1.0;
-        }
-        // Halves, because the distance of two finite numbers may be more than the largest one.
-        let half = |high: f64, low: f64| high / 2.0 - low / 2.0;
-        let span = half(self.highest, self.lowest);
-        if span > 0.0 {
-            (half(score, self.lowest) / span).clamp(0.0, 1.0)
-        } else {
-            // Two subnormal neighbours whose halves are the same number.
-            1.0
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,7 +123,8 @@ mod tests {
         vector: Option<&[(&str, f64)]>,
     ) -> Vec<(String, f64)> {
         let (keyword, vector) = (keyword.map(list), vector.map(list));
-        fuse([keyword.as_deref(), vector.as_deref()], &FusionSettings::default())
+        let lists = [keyword.as_deref(), vector.as_deref()];
+        fuse(lists, Some(Metric::Euclidean), &FusionSettings::default())
             .into_iter()
             .map(|item| (item.id.to_string(), item.score))
             .collect()
@@ -171,10 +150,10 @@ mod tests {
 
     #[test]
     fn one_arm_alone_has_all_the_weight_and_keeps_its_order() {
-        let hits = [("a", -1.0), ("b", -2.0), ("c", -5.0)];
-        let want = [("a", 1.0), ("b", 0.75), ("c", 0.0)];
-        close(&fused(Some(&hits), None), &want);
-        close(&fused(None, Some(&hits)), &want);
+        let hits = [("a", 4.0), ("b", 3.0), ("c", 1.0)];
+        close(&fused(Some(&hits), None), &[("a", 1.0), ("b", 0.75), ("c", 0.25)]);
+        let hits = [("a", 0.0), ("b", -1.0), ("c", -4.0)];
+        close(&fused(None, Some(&hits)), &[("a", 1.0), ("b", 0.5), ("c", 0.2)]);
         assert!(fused(None, None).is_empty());
     }
 
@@ -201,10 +180,11 @@ mod tests {
 
     #[test]
     fn extreme_scores_stay_within_bounds() {
-        let found = fused(Some(&[("a", f64::MAX), ("b", 0.0), ("c", f64::MIN)]), None);
+        let hits = [("a", f64::MAX), ("b", 0.0), ("c", f64::MIN)];
+        let found = fused(Some(&hits), Some(&hits));
         close(&found, &[("a", 1.0), ("b", 0.5), ("c", 0.0)]);
         let tiny = f64::from_bits(1);
-        for (_, score) in fused(Some(&[("a", tiny), ("b", 0.0)]), None) {
+        for (_, score) in fused(Some(&[("a", tiny), ("b", 0.0)]), Some(&[])) {
             assert!((0.0..=1.0).contains(&score), "{score}");
         }
     }

@@ -7,8 +7,9 @@
 //!
 //! 1. The request is checked, and the arms are chosen: keywords, vectors, or both. What was asked
 //!    for and cannot be had is an error; what was left open and is missing is a note in the answer.
-//! 2. The arms run side by side, each for more candidates than the answer needs. An arm that fails
-//!    fails the search: an answer never silently rests on half of what it should.
+//! 2. The arms run side by side, each for more candidates than the answer needs; an arm that is
+//!    alone, for as many as it needs. An arm that fails fails the search: an answer never silently
+//!    rests on half of what it should.
 //! 3. The candidates are fused into one ranking ([`FusionSettings`] has the rule and its reason).
 //! 4. The best are read again from the store of record. A hit whose item is gone, expired, does
 //!    not pass the filter or has another revision than the index saw is taken out before the
@@ -44,6 +45,7 @@ mod fusion;
 mod plan;
 mod request;
 mod rows;
+mod scale;
 mod searcher;
 mod settings;
 

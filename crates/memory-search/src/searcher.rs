@@ -85,7 +85,8 @@ impl Searcher {
         let plan = plan(request, [self.keywords.is_some(), self.vectors.is_some()])?;
         let mut notes = plan.notes;
         let most = usize::try_from(request.limit.most()).unwrap_or(usize::MAX);
-        let mut width = self.settings.width(request.limit.most());
+        let metric = request.vector.as_ref().map(|(space, _)| space.metric());
+        let mut width = self.settings.width(request.limit.most(), plan.runs);
         let mut arms = self.arms(request, plan.runs, width);
         let mut rows = Rows::new(&*self.store, context, &request.filter, &request.projection);
         let (mut repeats, mut rounds, mut dropped) = (REPEATS, 0_u32, Drops::default());
@@ -95,7 +96,7 @@ impl Searcher {
             arms.run(context, width).await?;
             // A wider answer names again what an earlier round has found to be stale.
             let mut drops = arms.keep_live(&rows);
-            let mut ranking = fuse(arms.lists(), &self.settings.fusion);
+            let mut ranking = fuse(arms.lists(), metric, &self.settings.fusion);
             let mut walk = rows.walk(&ranking, request.limit).await?;
             if walk == Walk::Dropped {
                 // Where one candidate is stale others may be, and a stale one must not stretch
@@ -111,7 +112,7 @@ impl Searcher {
                 continue;
             }
             if walk == Walk::Dropped {
-                ranking = fuse(arms.lists(), &self.settings.fusion);
+                ranking = fuse(arms.lists(), metric, &self.settings.fusion);
                 walk = rows.walk(&ranking, request.limit).await?;
             }
             let Walk::Taken(taken, cut) = walk else {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// How the scores of the arms become one.
 ///
-/// The rule: within each arm the scores of its candidates are brought to [0, 1] by their lowest
-/// and highest, and the results are added by weight:
+/// The rule for two arms: within each the scores of its candidates are brought to [0, 1] by their
+/// lowest and highest, and the results are added by weight:
 ///
 /// `score = (keyword * k + vector * v) / (keyword + vector)`
 ///
@@ -16,12 +16,18 @@ use serde::{Deserialize, Serialize};
 /// - An item that is none of an arm's candidates gets 0 from it, as does the last candidate.
 /// - An arm with a single candidate, or whose candidates all score the same, gives each of them 1:
 ///   it found them, and knows nothing worse.
-/// - With one arm alone, the weight is 1 and the score is that arm's normalised one; the order is
-///   the arm's own.
 /// - An arm that ran and found nothing keeps its weight: the scores of the other stay below its
 ///   own share, which tells that the arms did not agree.
 /// - Equal scores are ordered by the raw keyword score, then the raw vector score (an item that
 ///   the arm found before one that it did not), then the id, as bytes.
+///
+/// With one arm alone there is nothing to fuse: the weight is 1, the order is the arm's own, and
+/// its scores are brought to [0, 1] by a rule that needs no candidates beyond the answer:
+///
+/// - Keywords: `raw / best`, the share of the best candidate's score. (Where no score is above 0,
+///   by lowest and highest as above.)
+/// - Vectors: by the metric. Cosine `c` gives `(1 + c) / 2`; the dot product `d` gives
+///   `(1 + d / (1 + |d|)) / 2`; the negative squared distance `-s` gives `1 / (1 + s)`.
 ///
 /// Why not reciprocal rank fusion: it throws the scores away. On real conversations (LoCoMo,
 /// conversations 5 to 9, 776 questions, one turn a memory, recall of the first ten) keywords alone
@@ -84,11 +90,12 @@ impl FusionSettings {
 pub struct SearchSettings {
     /// How scores are fused.
     pub fusion: FusionSettings,
-    /// Candidates that each arm is asked for, for each hit of the answer: 1 to 1,000. Default 4:
-    /// enough that an item low in both arms can rise above one that is high in one.
+    /// Candidates that each of two arms is asked for, for each hit of the answer: 1 to 1,000.
+    /// Default 4: enough that an item low in both arms can rise above one that is high in one.
+    /// An arm that is alone is asked for as many candidates as the answer has hits at the most.
     pub candidates_per_hit: u32,
-    /// Candidates that each arm is asked for at the least: 1 to 1,000. Default 50: normalising
-    /// by lowest and highest needs some candidates to say anything.
+    /// Candidates that each of two arms is asked for at the least: 1 to 1,000. Default 50:
+    /// normalising by lowest and highest needs some candidates to say anything.
     pub min_candidates: u32,
 }
 
@@ -137,9 +144,13 @@ impl SearchSettings {
         Ok(())
     }
 
-    /// How many candidates each arm is asked for at first, for an answer of `limit` hits.
-    pub(crate) fn width(&self, limit: u32) -> u32 {
-        limit.saturating_mul(self.candidates_per_hit).max(self.min_candidates).min(TOP_K)
+    /// How many candidates each arm that runs is asked for at first, for an answer of `limit` hits.
+    pub(crate) fn width(&self, limit: u32, runs: [bool; 2]) -> u32 {
+        let width = match runs {
+            [true, true] => limit.saturating_mul(self.candidates_per_hit).max(self.min_candidates),
+            _ => limit,
+        };
+        width.min(TOP_K)
     }
 }
 
@@ -169,9 +180,11 @@ mod tests {
     fn the_width_follows_the_limit_within_its_bounds() {
         let settings = SearchSettings::default();
         for (limit, width) in [(1, 50), (12, 50), (13, 52), (250, 1_000), (1_000, 1_000)] {
-            assert_eq!(settings.width(limit), width, "{limit}");
+            assert_eq!(settings.width(limit, [true, true]), width, "{limit}");
+            assert_eq!(settings.width(limit, [true, false]), limit);
+            assert_eq!(settings.width(limit, [false, true]), limit);
         }
-        assert_eq!(settings.with_candidates_per_hit(1_000).width(1_000), TOP_K);
+        assert_eq!(settings.with_candidates_per_hit(1_000).width(1_000, [true, true]), TOP_K);
     }
 
     #[test]

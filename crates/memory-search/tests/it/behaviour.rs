@@ -56,13 +56,13 @@ fn the_weights_are_settings() {
 fn one_arm_alone_runs_alone_and_the_answer_says_so() {
     let world = hybrid();
     let answer = world.search(&by_text()).unwrap();
-    assert_eq!(scores(&answer), [("a", 1_000), ("b", 500), ("c", 0)]);
+    assert_eq!(scores(&answer), [("a", 1_000), ("b", 600), ("c", 200)], "shares of the best");
     assert_eq!(answer.arms_used, [Arm::Keyword]);
     assert_eq!(answer.notes, ["keyword search only: no query vector was given"]);
     assert_eq!(world.look(|state| state.vector_calls.len()), 0);
 
     let answer = world.search(&by_both().with_arms(ArmSelection::VectorOnly)).unwrap();
-    assert_eq!(scores(&answer), [("c", 1_000), ("b", 500), ("d", 0)]);
+    assert_eq!(scores(&answer), [("c", 950), ("b", 750), ("d", 550)], "halves of 1 + cosine");
     assert_eq!(answer.arms_used, [Arm::Vector]);
     assert!(answer.notes.is_empty(), "it was asked for");
     assert_eq!(world.look(|state| (state.keyword_calls.len(), state.vector_calls.len())), (1, 1));
@@ -72,6 +72,38 @@ fn one_arm_alone_runs_alone_and_the_answer_says_so() {
     assert_eq!(answer.notes, ["keyword search only: there is no vector index"]);
     let none = search_over(world.store(), None, None, &by_both()).unwrap_err();
     assert_eq!((none.kind(), none.operation()), (ErrorKind::Unsupported, "search"));
+}
+
+#[test]
+fn an_arm_that_is_alone_is_asked_for_no_more_than_the_answer_takes() {
+    let world = hybrid();
+    let two = by_both().with_limit(Limit::Count(2)).with_explain(true);
+    let answer = world.search(&two.clone().with_arms(ArmSelection::KeywordOnly)).unwrap();
+    assert_eq!(scores(&answer), [("a", 1_000), ("b", 600)], "the last hit has a score, too");
+    assert!(answer.exact);
+    let share = &answer.hits[1].explanation.as_ref().unwrap().arms[0];
+    assert_eq!((share.raw_score, share.weight), (Some(6.0), 1.0));
+    assert!((share.contribution - answer.hits[1].score).abs() < 1e-12);
+    let answer = world.search(&two.clone().with_arms(ArmSelection::VectorOnly)).unwrap();
+    assert_eq!(scores(&answer), [("c", 950), ("b", 750)]);
+    // The twin: two arms need candidates beyond the answer to be fused.
+    assert_eq!(world.search(&two).unwrap().hits.len(), 2);
+    world.look(|state| {
+        assert_eq!(
+            (&state.keyword_calls[..], &state.vector_calls[..]),
+            (&[2, 50][..], &[2, 50][..])
+        );
+    });
+}
+
+#[test]
+fn where_nothing_was_found_nothing_is_read() {
+    let world = World::with_rows(&["a"]);
+    for arms in [ArmSelection::KeywordOnly, ArmSelection::VectorOnly, ArmSelection::Both] {
+        let answer = world.search(&by_both().with_arms(arms)).unwrap();
+        assert!(answer.hits.is_empty() && answer.exact && answer.notes.is_empty(), "{answer:?}");
+    }
+    assert!(world.look(|state| state.fetches.is_empty()));
 }
 
 #[test]

@@ -37,15 +37,16 @@ fn a_stale_hit_is_taken_out_before_the_fusion_and_the_answer_fills_up() {
         ("d", 2.0),
     ]);
     let request = count(2);
-    assert_eq!(scores(&world.search(&request).unwrap()), [("a", 1_000), ("b", 41)]);
+    assert_eq!(scores(&world.search(&request).unwrap()), [("a", 1_000), ("b", 60)]);
     world.change(|state| {
         state.rows.insert("a".to_owned(), item("a", 2));
         state.fetches.clear();
     });
     let answer = world.search(&request).unwrap();
-    assert_eq!(scores(&answer), [("b", 1_000), ("c", 500)], "a no longer stretches the range");
+    assert_eq!(scores(&answer), [("b", 1_000), ("c", 667)], "a is no longer the best");
     assert_eq!(answer.hits[0].arms[0].rank, 1);
-    assert_eq!(world.look(|state| state.fetches.clone()), [2, 2], "no id is read twice");
+    assert_eq!(world.look(|state| state.fetches.clone()), [2, 1], "no id is read twice");
+    assert_eq!(world.look(|state| state.keyword_calls.clone()), [2, 2, 4], "widened to fill up");
     assert!(answer.exact && answer.notes.len() == 1, "{:?}", answer.notes);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use memory_core::traits::IndexHit;
-use memory_search::{FusionSettings, Limit, SearchSettings};
+use memory_search::{ArmSelection, FusionSettings, Limit, SearchSettings};
 use proptest::prelude::*;
 
 use crate::world::{World, by_both, hit, ids, item};
@@ -151,5 +151,33 @@ proptest! {
             prop_assert!((sum - hit.score).abs() < 1e-9);
         }
         prop_assert_eq!(world.search_with(settings, &request).unwrap(), answer);
+    }
+
+    #[test]
+    fn an_arm_that_is_alone_keeps_its_order_and_a_shorter_answer_is_a_longer_ones_beginning(
+        found in candidates(),
+        records in records(),
+        limits in (1_u32..20, 1_u32..20),
+        by_words in proptest::bool::ANY,
+    ) {
+        let world = world(&found, &found, &records);
+        let arms = if by_words { ArmSelection::KeywordOnly } else { ArmSelection::VectorOnly };
+        let ask = |limit| {
+            world.search(&by_both().with_arms(arms).with_limit(Limit::Count(limit))).unwrap()
+        };
+        let (short, long) = (ask(limits.0.min(limits.1)), ask(limits.0.max(limits.1)));
+        let live: Vec<&str> = found
+            .iter()
+            .filter(|hit| is_live(&world, hit))
+            .map(|hit| hit.id.as_str())
+            .take(long.hits.len())
+            .collect();
+        prop_assert_eq!(ids(&long), live);
+        prop_assert!(long.hits.iter().all(|hit| (0.0..=1.0).contains(&hit.score)));
+        // Where keywords have no score above 0, they are measured by the candidates there are.
+        let best = long.hits.first().map_or(0.0, |hit| hit.arms[0].raw_score);
+        if !by_words || best > 0.0 {
+            prop_assert_eq!(&short.hits[..], &long.hits[..short.hits.len()]);
+        }
     }
 }

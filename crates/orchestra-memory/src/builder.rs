@@ -1,0 +1,136 @@
+//! The builder: settings are data, components are injected, and any can be replaced.
+
+use std::sync::Arc;
+
+use memory_core::traits::Ledger;
+use memory_core::{Clock, Error, ErrorKind, IdSource, RandomIds, Result, SystemClock};
+
+use crate::backend::Backend;
+use crate::ledger::UsageLedger;
+use crate::memory::Memory;
+use crate::registry::{OpenRequest, Registry};
+use crate::settings::Settings;
+use crate::url::StoreUrl;
+
+/// Builds a [`Memory`]. What is not set has its default.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct MemoryBuilder {
+    settings: Settings,
+    url: Option<String>,
+    backend: Option<Backend>,
+    registry: Option<Registry>,
+    clock: Option<Arc<dyn Clock>>,
+    ids: Option<Arc<dyn IdSource>>,
+    ledger: Option<Arc<dyn Ledger>>,
+    usage: Option<Arc<UsageLedger>>,
+}
+
+impl MemoryBuilder {
+    /// A builder with every default.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the settings.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Sets the store's URL, in place of the settings' own.
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.url = Some(url.into());
+        self
+    }
+
+    /// Sets a back end that is open already; no URL may be set then.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// Sets which schemes are opened by which factories; those of the build unless set.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// Sets the clock; the machine's unless set. A back end that is handed in has its own, which
+    /// should be the same.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Sets the source of ids; random ones unless set.
+    pub fn ids(mut self, ids: Arc<dyn IdSource>) -> Self {
+        self.ids = Some(ids);
+        self
+    }
+
+    /// Sets a ledger that gets every entry beside [`Memory::usage`].
+    pub fn ledger(mut self, ledger: Arc<dyn Ledger>) -> Self {
+        self.ledger = Some(ledger);
+        self
+    }
+
+    /// Sets the book that [`Memory::usage`] reads. For a back end that is handed in and was opened
+    /// with this book as its ledger; without it, its usage shows nothing.
+    pub fn usage(mut self, usage: Arc<UsageLedger>) -> Self {
+        self.usage = Some(usage);
+        self
+    }
+
+    /// Opens the memory.
+    ///
+    /// # Errors
+    /// `Config`: a setting out of its range, no store, two of them, or a URL that is malformed or
+    /// of an unknown scheme. `Unsupported`: a back end that was not compiled in, or one whose
+    /// indexes stand apart from its records. Otherwise what the back end met: nothing else is
+    /// opened in its place.
+    ///
+    /// # Cancellation
+    /// A future that is dropped leaves nothing open.
+    pub async fn open(self) -> Result<Memory> {
+        self.settings.validate()?;
+        if self.usage.is_some() && self.ledger.is_some() {
+            return Err(config("set a ledger or a book of usage, not both"));
+        }
+        let usage = match (self.usage, self.ledger) {
+            (Some(usage), _) => usage,
+            (None, Some(ledger)) => Arc::new(UsageLedger::passing_on_to(ledger)),
+            (None, None) => Arc::new(UsageLedger::new()),
+        };
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let ids = self.ids.unwrap_or_else(|| Arc::new(RandomIds));
+        let settings = Arc::new(self.settings);
+        let url = self.url.as_ref().or(settings.store.as_ref());
+        let backend = match (self.backend, url) {
+            (Some(_), Some(_)) => {
+                return Err(config(
+                    "a store's URL and a back end of the caller's own are both set",
+                ));
+            }
+            (None, None) => {
+                return Err(config("no store is set: give a URL such as `sqlite:memory.db`"));
+            }
+            (Some(backend), None) => backend,
+            (None, Some(url)) => {
+                let request = OpenRequest {
+                    url: StoreUrl::parse(url)?,
+                    settings: settings.clone(),
+                    clock: clock.clone(),
+                    ledger: usage.clone(),
+                };
+                self.registry.unwrap_or_else(Registry::standard).open(&request).await?
+            }
+        };
+        backend.check()?;
+        Memory::compose(backend, settings, clock, ids, usage)
+    }
+}
+
+fn config(message: &str) -> Error {
+    Error::new(ErrorKind::Config, message).with_operation("open")
+}

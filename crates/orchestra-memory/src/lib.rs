@@ -1,0 +1,92 @@
+//! Orchestra Memory: a memory layer for AI agents.
+//!
+//! It keeps what was said and learnt, per tenant, and finds it again by meaning, words, people
+//! and time. This crate is the composition: the only one that knows concrete back ends. A
+//! [`Memory`] is opened from a URL or built from parts; a [`TenantMemory`] is the only object
+//! that reads or writes, and it can name no tenant but its own; an [`Admin`] does what an
+//! operator does.
+//!
+//! ```no_run
+//! use orchestra_memory::{Memory, NewMemory, SearchRequest, UserId};
+//!
+//! # async fn example() -> orchestra_memory::Result<()> {
+//! let memory = Memory::open("sqlite:memory.db").await?;
+//! let acme = memory.tenant("acme")?;
+//! acme.add(NewMemory::new("Ada prefers tea.").with_user(UserId::new("ada")?)).await?;
+//! let found = acme.search(&SearchRequest::new().with_text("What does Ada drink?")).await?;
+//! assert_eq!(found.hits.len(), 1);
+//! memory.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | URL | back end | feature |
+//! |---|---|---|
+//! | `sqlite:PATH`, `sqlite:PATH?mode=ro` | one file | `sqlite` (default) |
+//! | `memory:` | the same engine, in memory: for tests | `sqlite` (default) |
+//!
+//! The crate needs no runtime of its own: its futures run on any executor.
+
+mod admin;
+mod backend;
+mod builder;
+mod export;
+mod import;
+mod ledger;
+mod memory;
+mod nearest;
+mod new_memory;
+mod notify;
+mod options;
+mod patch;
+mod registry;
+mod report;
+mod requests;
+mod settings;
+mod space_cache;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod tenant;
+mod url;
+
+pub use admin::Admin;
+pub use backend::Backend;
+pub use builder::MemoryBuilder;
+pub use export::{ExportOptions, ExportReport, export_line};
+pub use import::{BadLine, ImportOptions, ImportReport};
+pub use ledger::{OperationUsage, UsageLedger, UsageReport};
+pub use memory::Memory;
+pub use new_memory::NewMemory;
+pub use notify::{Callback, CancelFlag};
+pub use options::{AddManyOptions, AddOptions, EraseOptions, OnConflict, UpdateOptions};
+pub use patch::{Change, MetadataChange, Patch};
+pub use registry::{BackendFactory, OpenRequest, Registry};
+pub use report::{AddManyReport, AddOutcome, AddReceipt, EraseProgress, EraseReport, FailedItem};
+pub use requests::{HistoryRequest, ListRequest};
+pub use settings::{
+    DEFAULT_TENANT, EmbeddingSettings, ExportSettings, ImportSettings, ReadSettings, Settings,
+    WriteSettings,
+};
+pub use tenant::TenantMemory;
+pub use url::StoreUrl;
+
+pub use memory_core::traits::{
+    BackupReport, EraseReceipt, EraseScope, SchemaInfo, StoreStats, TenantPage, TenantSpaces,
+    TenantStats, VerifyReport,
+};
+pub use memory_core::{
+    AgentId, Cursor, Direction, EmbeddingSpace, Error, ErrorKind, Field, Filter, Health,
+    HealthStatus, Kind, MemoryId, MemoryItem, MetaKey, MetaValue, Metadata, Metric, Order,
+    OrderField, Outcome, Page, Projection, Query, Result, Revision, Role, SessionId, TenantId,
+    Timestamp, UserId, VectorProjection, limits,
+};
+pub use memory_search::{
+    Arm, ArmHit, ArmSelection, ArmShare, Explanation, FusionSettings, Hit, Limit, SearchAnswer,
+    SearchRequest, SearchSettings,
+};
+
+/// The traits and types that components of the caller's own are made of.
+pub use memory_core;
+/// The embedded store, to open one with settings that no URL carries.
+#[cfg(feature = "sqlite")]
+pub use memory_sqlite;

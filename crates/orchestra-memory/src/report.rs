@@ -1,0 +1,128 @@
+//! What writes and erasures did.
+
+use memory_core::traits::EraseReceipt;
+use memory_core::{Error, MemoryId, Result, Revision};
+use serde::Serialize;
+
+/// What an add did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AddOutcome {
+    /// The memory is new.
+    Added,
+    /// It took the place of another.
+    Replaced,
+    /// Another has the id and stays.
+    Skipped,
+}
+
+/// The answer to an add.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct AddReceipt {
+    /// The memory's id: the caller's or a random one.
+    pub id: MemoryId,
+    /// Its revision; `None` when it was skipped.
+    pub revision: Option<Revision>,
+    /// What happened.
+    pub outcome: AddOutcome,
+    /// Whether this is the answer to an earlier, identical request.
+    pub replayed: bool,
+}
+
+impl AddReceipt {
+    pub(crate) fn new(id: MemoryId, revision: Option<Revision>, outcome: AddOutcome) -> Self {
+        Self { id, revision, outcome, replayed: false }
+    }
+}
+
+/// One memory that was not taken, and why.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FailedItem {
+    /// Its place in the input, from 0.
+    pub index: u64,
+    /// Why.
+    pub error: Error,
+}
+
+/// What adding many did.
+#[derive(Debug, Default)]
+#[must_use = "bad memories and a stop are reported here and nowhere else"]
+#[non_exhaustive]
+pub struct AddManyReport {
+    /// Memories taken from the input.
+    pub seen: u64,
+    /// New ones.
+    pub added: u64,
+    /// Ones that took the place of another.
+    pub replaced: u64,
+    /// Ones whose id was taken and that were not added, under
+    /// [`OnConflict::Skip`](crate::OnConflict::Skip).
+    pub skipped: u64,
+    /// Ones that were refused.
+    pub failed: u64,
+    /// The first 1,000 of those that were refused; a million bad ones must not fill the memory.
+    pub failures: Vec<FailedItem>,
+    /// The ids in the order of the input, `None` for those refused; only if asked for.
+    pub ids: Vec<Option<MemoryId>>,
+    /// Whether the caller's flag stopped it: the rest of the input was not read.
+    pub cancelled: bool,
+    /// The fault of the store that stopped it: the batch at hand and the rest of the input were
+    /// not added, as far as is known; see [`Error::outcome`].
+    pub stopped: Option<Error>,
+}
+
+/// Most failures that a report keeps.
+pub(crate) const FAILURES_KEPT: usize = 1_000;
+
+impl AddManyReport {
+    /// The report, unless a fault of the store stopped the call or an item was refused.
+    ///
+    /// # Errors
+    /// What stopped it, or the first refusal, with the item's place as context `index`.
+    pub fn into_result(mut self) -> Result<Self> {
+        if let Some(error) = self.stopped.take() {
+            return Err(error);
+        }
+        if !self.failures.is_empty() {
+            let first = self.failures.swap_remove(0);
+            return Err(first.error.with_context("index", first.index.to_string()));
+        }
+        Ok(self)
+    }
+}
+
+/// How far a removal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct EraseProgress {
+    /// Memories removed so far.
+    pub removed: u64,
+    /// Steps done.
+    pub steps: u64,
+}
+
+/// What an erasure did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct EraseReport {
+    /// Memories removed by this call.
+    pub erased: u64,
+    /// The proof.
+    pub receipt: EraseReceipt,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_an_error_with_its_place() {
+        let mut report = AddManyReport { added: 1, failed: 1, ..AddManyReport::default() };
+        report.failures.push(FailedItem { index: 7, error: Error::invalid("bad") });
+        assert!(report.into_result().unwrap_err().to_string().contains("index=7"));
+        let good = AddManyReport { added: 1, ..AddManyReport::default() };
+        assert_eq!(good.into_result().unwrap().added, 1);
+    }
+}

@@ -1,0 +1,427 @@
+//! The settings tree: data, never components. Every bound has a default and the reason for it.
+//!
+//! ```toml
+//! store = "sqlite:memory.db"
+//! tenant = "default"
+//!
+//! [sqlite]            # every field of memory_sqlite::SqliteSettings but `path`
+//! synchronous = "full"
+//!
+//! [search]            # every field of memory_search::SearchSettings
+//! min_candidates = 50
+//!
+//! [embedding]         # what the vectors are that callers supply
+//! model = "all-MiniLM-L6-v2"
+//! revision = "1"
+//! dimensions = 384
+//! metric = "cosine"
+//!
+//! [read]
+//! page_size = 50
+//!
+//! [write]
+//! batch_size = 500
+//! update_attempts = 8
+//! sweep_step = 1000
+//!
+//! [import]
+//! batch_size = 500
+//! line_bytes = 8388608
+//! bad_lines_kept = 100
+//!
+//! [export]
+//! page_size = 200
+//! ```
+
+use std::fmt;
+
+use memory_core::limits::{FETCH_IDS, PAGE};
+use memory_core::{EmbeddingSpace, Error, ErrorKind, Metric, Result, TenantId};
+use memory_search::{FusionSettings, SearchSettings};
+#[cfg(feature = "sqlite")]
+use memory_sqlite::SqliteSettings;
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+use crate::nearest::{fields_of, unknown_key};
+
+/// The tenant of whoever names none.
+pub const DEFAULT_TENANT: &str = "default";
+
+/// Everything that can be set. `Default` gives the documented defaults; nothing is read from the
+/// environment.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The store's URL. None: it must come from elsewhere, for no place suits every program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// The tenant of [`Memory::default_tenant`](crate::Memory::default_tenant): `default`.
+    pub tenant: TenantId,
+    /// The embedded store. Its `path` stands in the URL and must be left out here.
+    #[cfg(feature = "sqlite")]
+    pub sqlite: SqliteSettings,
+    /// How searches work.
+    pub search: SearchSettings,
+    /// What the vectors are that callers supply; see [`EmbeddingSettings`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<EmbeddingSettings>,
+    /// How reads work.
+    pub read: ReadSettings,
+    /// How writes work.
+    pub write: WriteSettings,
+    /// How imports work.
+    pub import: ImportSettings,
+    /// How exports work.
+    pub export: ExportSettings,
+}
+
+impl Default for Settings {
+    #[expect(clippy::expect_used, reason = "the constant passes the id rules, as a test shows")]
+    fn default() -> Self {
+        Self {
+            store: None,
+            tenant: TenantId::new(DEFAULT_TENANT).expect("a valid id"),
+            #[cfg(feature = "sqlite")]
+            sqlite: SqliteSettings::default(),
+            search: SearchSettings::default(),
+            embedding: None,
+            read: ReadSettings::default(),
+            write: WriteSettings::default(),
+            import: ImportSettings::default(),
+            export: ExportSettings::default(),
+        }
+    }
+}
+
+/// What the vectors are that callers supply.
+///
+/// A tenant that has no embedding space yet gets this one with its first vector; one that has
+/// another refuses them. Without this section the first vector's length declares the space, under
+/// the model name `caller`, revision `1`, with cosine: most sentence models are made for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct EmbeddingSettings {
+    /// The model's name.
+    pub model: String,
+    /// The model's revision; `1` unless set.
+    #[serde(default = "first_revision")]
+    pub revision: String,
+    /// Components of each vector: 1 to 8,192.
+    pub dimensions: u32,
+    /// How likeness is measured; cosine unless set.
+    #[serde(default = "cosine")]
+    pub metric: Metric,
+}
+
+impl EmbeddingSettings {
+    /// A model of revision `1` under cosine.
+    #[must_use]
+    pub fn new(model: impl Into<String>, dimensions: u32) -> Self {
+        Self { model: model.into(), revision: first_revision(), dimensions, metric: cosine() }
+    }
+
+    /// The space that these name.
+    ///
+    /// # Errors
+    /// `Config`: a name or number that no space can have.
+    pub fn space(&self) -> Result<EmbeddingSpace> {
+        EmbeddingSpace::new(&self.model, &self.revision, self.dimensions, self.metric)
+            .map_err(|error| in_section("embedding", &error))
+    }
+}
+
+fn first_revision() -> String {
+    "1".to_owned()
+}
+
+fn cosine() -> Metric {
+    Metric::Cosine
+}
+
+/// How reads work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ReadSettings {
+    /// Memories of a page whose request sets no limit: 1 to 1,000. 50: what a screen or a prompt
+    /// takes in at once.
+    pub page_size: u32,
+}
+
+impl Default for ReadSettings {
+    fn default() -> Self {
+        Self { page_size: 50 }
+    }
+}
+
+/// How writes work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct WriteSettings {
+    /// Memories of one commit of many: 1 to 1,000. 500: about 25 ms of the embedded store's writer
+    /// at its measured 20,000 rows a second; beside that a disk's sync of 0.1 to 2 ms costs little,
+    /// and other writers do not wait for long.
+    pub batch_size: usize,
+    /// How often an update without a precondition reads and writes before it gives up with
+    /// `Conflict`: 1 to 100. 8: eight writers that meet on one memory at once all get through,
+    /// for each round lets one through.
+    pub update_attempts: u32,
+    /// Expired memories removed by one step of a purge: 1 to 10,000. 1,000: other writers wait for
+    /// one step.
+    pub sweep_step: u32,
+}
+
+impl Default for WriteSettings {
+    fn default() -> Self {
+        Self { batch_size: 500, update_attempts: 8, sweep_step: 1_000 }
+    }
+}
+
+/// How imports work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ImportSettings {
+    /// As [`WriteSettings::batch_size`]; what an interrupted import does again is at most this.
+    pub batch_size: usize,
+    /// Longest line, in bytes: 1 KiB to 64 MiB. 8 MiB: the largest memory there can be, with every
+    /// character of its text escaped (768 KiB times six), its payload, metadata and vector, is
+    /// below six.
+    pub line_bytes: usize,
+    /// Bad lines that a report keeps; all are counted. 100: enough to see what is wrong.
+    pub bad_lines_kept: usize,
+}
+
+impl Default for ImportSettings {
+    fn default() -> Self {
+        Self { batch_size: 500, line_bytes: 8 * 1024 * 1024, bad_lines_kept: 100 }
+    }
+}
+
+/// How exports work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ExportSettings {
+    /// Memories read at once: 1 to 1,000. 200: memories of the largest size fill 170 MB then, and
+    /// small ones are read at full speed.
+    pub page_size: u32,
+}
+
+impl Default for ExportSettings {
+    fn default() -> Self {
+        Self { page_size: 200 }
+    }
+}
+
+impl Settings {
+    /// Reads a settings file's text and checks every value.
+    ///
+    /// # Errors
+    /// `Config`: not TOML, an unknown key (the nearest known one is named), a wrong type, a value
+    /// out of its range. `Unsupported`: a section of a back end that this build does not have.
+    pub fn from_toml_str(text: &str) -> Result<Self> {
+        let table: Table = text.parse().map_err(|error| malformed(&error, text))?;
+        check_keys(&table)?;
+        // From the text, not from the table, for the place of a value that has a wrong type.
+        let settings: Self = toml::from_str(text).map_err(|error| malformed(&error, text))?;
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    /// The settings as a file's text.
+    ///
+    /// # Errors
+    /// `Unexpected`: a value that TOML cannot hold.
+    pub fn to_toml_string(&self) -> Result<String> {
+        toml::to_string(self).map_err(|error| {
+            Error::new(ErrorKind::Unexpected, "the settings cannot be written as TOML")
+                .with_source(error)
+        })
+    }
+
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// `Config`, naming the setting.
+    pub fn validate(&self) -> Result<()> {
+        within("read.page_size", self.read.page_size.into(), 1, PAGE.into())?;
+        let batch = |name, size: usize| within(name, size as u64, 1, FETCH_IDS as u64);
+        batch("write.batch_size", self.write.batch_size)?;
+        within("write.update_attempts", self.write.update_attempts.into(), 1, 100)?;
+        within("write.sweep_step", self.write.sweep_step.into(), 1, 10_000)?;
+        batch("import.batch_size", self.import.batch_size)?;
+        within("import.line_bytes", self.import.line_bytes as u64, 1024, 64 * 1024 * 1024)?;
+        within("import.bad_lines_kept", self.import.bad_lines_kept as u64, 0, 1_000_000)?;
+        within("export.page_size", self.export.page_size.into(), 1, PAGE.into())?;
+        self.search.validate().map_err(|error| in_section("search", &error))?;
+        if let Some(embedding) = &self.embedding {
+            embedding.space()?;
+        }
+        #[cfg(feature = "sqlite")]
+        self.sqlite.validate().map_err(|error| in_section("sqlite", &error))?;
+        Ok(())
+    }
+}
+
+/// The store's URL may hold a password: `Debug` shows its scheme only.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.store.as_ref().and_then(|url| url.split_once(':')).map(|(s, _)| s);
+        f.debug_struct("Settings")
+            .field("store_scheme", &scheme)
+            .field("tenant", &self.tenant)
+            .field("search", &self.search)
+            .field("embedding", &self.embedding)
+            .field("read", &self.read)
+            .field("write", &self.write)
+            .field("import", &self.import)
+            .field("export", &self.export)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Refuses unknown keys by the fields of the structs that read them.
+fn check_keys(table: &Table) -> Result<()> {
+    #[cfg(not(feature = "sqlite"))]
+    if table.contains_key("sqlite") {
+        return Err(crate::registry::not_compiled("the section [sqlite]", "sqlite"));
+    }
+    known("", table, fields_of::<Settings>())?;
+    #[cfg(feature = "sqlite")]
+    section::<SqliteSettings>(table, "sqlite")?;
+    section::<SearchSettings>(table, "search")?;
+    if let Some(search) = table.get("search").and_then(toml::Value::as_table) {
+        section::<FusionSettings>(search, "fusion")?;
+    }
+    section::<EmbeddingSettings>(table, "embedding")?;
+    section::<ReadSettings>(table, "read")?;
+    section::<WriteSettings>(table, "write")?;
+    section::<ImportSettings>(table, "import")?;
+    section::<ExportSettings>(table, "export")
+}
+
+fn section<'de, T: Deserialize<'de>>(table: &Table, name: &str) -> Result<()> {
+    match table.get(name).and_then(toml::Value::as_table) {
+        Some(section) => known(name, section, fields_of::<T>()),
+        None => Ok(()),
+    }
+}
+
+fn known(section: &str, table: &Table, fields: &[&str]) -> Result<()> {
+    match table.keys().find(|key| !fields.contains(&key.as_str())) {
+        Some(key) if section.is_empty() => Err(unknown_key("setting", key, fields)),
+        Some(key) => Err(unknown_key("setting", key, fields).with_context("section", section)),
+        None => Ok(()),
+    }
+}
+
+fn within(name: &str, value: u64, low: u64, high: u64) -> Result<()> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(config(format!("{name} lies in {low} to {high}; this is {value}")))
+}
+
+fn in_section(section: &str, error: &Error) -> Error {
+    config(error.message().to_owned()).with_context("section", section)
+}
+
+/// An error of the TOML reader, with its line and without the text of the file, which may hold a
+/// password.
+fn malformed(error: &toml::de::Error, text: &str) -> Error {
+    let line = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .map_or(0, |before| before.matches('\n').count() + 1);
+    config(format!("the settings are malformed at line {line}: {}", error.message()))
+}
+
+fn config(message: String) -> Error {
+    Error::new(ErrorKind::Config, message).with_operation("settings")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_gives_the_defaults_and_they_are_valid() {
+        let settings = Settings::from_toml_str("").unwrap();
+        assert_eq!(settings, Settings::default());
+        assert_eq!(settings.tenant.as_str(), DEFAULT_TENANT);
+        let again = Settings::from_toml_str(&settings.to_toml_string().unwrap()).unwrap();
+        assert_eq!(again, settings);
+    }
+
+    #[test]
+    fn every_section_is_read() {
+        let settings = Settings::from_toml_str(
+            "store = 'memory:'\ntenant = 'acme'\n[search]\nmin_candidates = 7\n\
+             [search.fusion]\nkeyword = 1.0\n[embedding]\nmodel = 'm'\ndimensions = 3\n\
+             [read]\npage_size = 1\n[write]\nbatch_size = 2\n[import]\nline_bytes = 4096\n\
+             [export]\npage_size = 5\n",
+        )
+        .unwrap();
+        assert_eq!(settings.store.as_deref(), Some("memory:"));
+        assert_eq!(settings.tenant.as_str(), "acme");
+        assert_eq!(settings.search.min_candidates, 7);
+        assert_eq!(settings.embedding, Some(EmbeddingSettings::new("m", 3)));
+        assert_eq!((settings.read.page_size, settings.write.batch_size), (1, 2));
+        assert_eq!((settings.import.line_bytes, settings.export.page_size), (4_096, 5));
+        assert_eq!(settings.write.update_attempts, 8, "what is left out keeps its default");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, part) in [
+            ("stor = 'memory:'", "did you mean `store`?"),
+            ("[write]\nbatchsize = 1", "did you mean `batch_size`?"),
+            ("[search.fusion]\nkeywords = 1.0", "did you mean `keyword`?"),
+            ("[colours]\n", "unknown setting `colours`"),
+            ("\n\n= 1", "line 3"),
+            ("[write]\nbatch_size = 'x'", "line 2"),
+            ("[write]\nbatch_size = 0", "write.batch_size"),
+            ("[write]\nbatch_size = 1000000000", "write.batch_size"),
+            ("[read]\npage_size = 0", "read.page_size"),
+            ("[search]\nmin_candidates = 0", "section=search"),
+            ("[embedding]\nmodel = 'm'\ndimensions = 0", "section=embedding"),
+            ("[embedding]\nmodel = 'm'", "dimensions"),
+            ("tenant = ''", "tenant id"),
+        ] {
+            let error = Settings::from_toml_str(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{text}");
+            assert!(error.to_string().contains(part), "{text}: {error}");
+        }
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[test]
+    fn the_section_of_the_embedded_store_is_its_own_struct() {
+        let settings = Settings::from_toml_str("[sqlite]\nreaders = 2\n").unwrap();
+        assert_eq!(settings.sqlite.readers, 2);
+        let error = Settings::from_toml_str("[sqlite]\nreader = 2\n").unwrap_err();
+        assert!(error.to_string().contains("did you mean `readers`?"), "{error}");
+        let error = Settings::from_toml_str("[sqlite]\nreaders = 0\n").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+    }
+
+    #[cfg(not(feature = "sqlite"))]
+    #[test]
+    fn a_section_of_a_back_end_that_is_not_compiled_in_names_its_feature() {
+        let error = Settings::from_toml_str("[sqlite]\nreaders = 2\n").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.message().contains("feature `sqlite`"), "{error}");
+    }
+
+    #[test]
+    fn debug_hides_the_url() {
+        let settings = Settings::from_toml_str("store = 'redis://u:secret@h'").unwrap();
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("secret") && shown.contains("redis"), "{shown}");
+    }
+}
