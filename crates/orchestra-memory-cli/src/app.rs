@@ -1,0 +1,209 @@
+//! What every command works with: the output, the clock, the settings, and the way to the store.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use directories::ProjectDirs;
+use orchestra_memory::memory_core::{Clock, SystemClock};
+use orchestra_memory::{
+    CancelFlag, Error, ErrorKind, Memory, Settings, StoreUrl, TenantId, Timestamp,
+};
+
+use crate::args::Global;
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+
+/// The folder of the program in the platform's data and configuration folders.
+const FOLDER: &str = "orchestra-memory";
+/// The store in the data folder.
+const STORE_FILE: &str = "memory.db";
+/// The settings in the configuration folder.
+const CONFIG_FILE: &str = "config.toml";
+
+/// What every command works with.
+pub(crate) struct App {
+    /// Standard output.
+    pub(crate) output: Output,
+    /// Raised by Ctrl-C, for the commands that have something to finish.
+    pub(crate) cancel: CancelFlag,
+    global: Global,
+    clock: SystemClock,
+}
+
+/// Where the settings and the store come from.
+pub(crate) struct Places {
+    /// The settings file, if there is one.
+    pub(crate) config: Option<PathBuf>,
+    /// The settings.
+    pub(crate) settings: Settings,
+    /// The store's URL.
+    pub(crate) url: String,
+    /// The tenant.
+    pub(crate) tenant: TenantId,
+    /// Whether nobody named the store: its folder is then this program's own to make.
+    pub(crate) default_store: bool,
+}
+
+impl App {
+    /// An app over standard output.
+    pub(crate) fn new(global: Global, cancel: CancelFlag) -> Self {
+        let output = Output::stdout(global.json, global.quiet);
+        Self { output, cancel, global, clock: SystemClock::new() }
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Reads the settings and finds the store, without touching it.
+    pub(crate) fn places(&self) -> Result<Places> {
+        let config = self.config_file()?;
+        let settings = match &config {
+            Some(path) => read_settings(path)?,
+            None => Settings::default(),
+        };
+        let tenant = match &self.global.tenant {
+            Some(tenant) => TenantId::new(tenant)?,
+            None => settings.tenant.clone(),
+        };
+        let named = self.global.store.clone().or_else(|| settings.store.clone());
+        let default_store = named.is_none();
+        let url = match named {
+            Some(text) => url(&text)?,
+            None => {
+                let path = project()?.data_dir().join(STORE_FILE);
+                format!("sqlite:{}", utf8(&path)?)
+            }
+        };
+        Ok(Places { config, settings, url, tenant, default_store })
+    }
+
+    /// Opens the store. Unless `create` is set, a file that is not there is not made.
+    pub(crate) async fn open(&self, places: &Places, create: bool) -> Result<Memory> {
+        if let Some(path) = file_of(&places.url)? {
+            if !create && matches!(path.try_exists(), Ok(false)) {
+                return Err(Failure::not_found(format!(
+                    "there is no store at {} yet; `add` or `import` makes one",
+                    path.display()
+                )));
+            }
+            if let Some(folder) = path.parent().filter(|_| create && places.default_store) {
+                fs::create_dir_all(folder)
+                    .map_err(|error| Failure::file("cannot make the data folder", error))?;
+            }
+        }
+        let builder = Memory::builder().settings(places.settings.clone()).url(&places.url);
+        Ok(builder.open().await?)
+    }
+
+    fn config_file(&self) -> Result<Option<PathBuf>> {
+        if let Some(path) = &self.global.config {
+            return Ok(Some(path.clone()));
+        }
+        // A machine without a home has no settings file either, and needs none.
+        let Some(project) = ProjectDirs::from("", "", FOLDER) else { return Ok(None) };
+        let path = project.config_dir().join(CONFIG_FILE);
+        Ok(matches!(path.try_exists(), Ok(true)).then_some(path))
+    }
+}
+
+fn project() -> Result<ProjectDirs> {
+    ProjectDirs::from("", "", FOLDER).ok_or_else(|| {
+        Error::new(ErrorKind::Config, "there is no home folder to keep a store in: set --store")
+            .into()
+    })
+}
+
+fn read_settings(path: &Path) -> Result<Settings> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        let kind = match error.kind() {
+            io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+            _ => ErrorKind::Config,
+        };
+        Error::new(kind, format!("cannot read the settings file {}: {error}", path.display()))
+    })?;
+    Ok(Settings::from_toml_str(&text)
+        .map_err(|error| error.with_context("file", path.display().to_string()))?)
+}
+
+/// The URL that a text means: itself if it begins with a scheme, else a file.
+///
+/// A scheme has two characters or more, so that a drive letter is none.
+fn url(text: &str) -> Result<String> {
+    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+    let is_scheme = scheme.len() > 1
+        && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    if is_scheme {
+        return Ok(text.to_owned());
+    }
+    if text.is_empty() {
+        return Err(Error::new(ErrorKind::Config, "the store's URL is empty").into());
+    }
+    if text.contains('?') {
+        let message = "a path with a question mark cannot be told from a URL's options: \
+                       write sqlite:PATH?mode=ro, or choose another name";
+        return Err(Error::new(ErrorKind::Config, message).into());
+    }
+    Ok(format!("sqlite:{text}"))
+}
+
+/// The file of a store that is one.
+fn file_of(url: &str) -> Result<Option<PathBuf>> {
+    let url = StoreUrl::parse(url)?;
+    let rest = url.rest();
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    Ok((url.scheme() == "sqlite" && !["", ":memory:"].contains(&path)).then(|| PathBuf::from(path)))
+}
+
+/// A store as it may be shown: a file's path, or the scheme alone, for the rest of a URL may hold
+/// a password.
+pub(crate) fn shown(url: &str) -> String {
+    match (file_of(url), StoreUrl::parse(url)) {
+        (Ok(Some(path)), _) => path.display().to_string(),
+        (_, Ok(url)) => format!("{}:", url.scheme()),
+        _ => String::new(),
+    }
+}
+
+/// A path as text.
+pub(crate) fn utf8(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| Failure::usage("the path is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_become_urls_and_urls_stay() {
+        for (text, expected) in [
+            ("memory.db", "sqlite:memory.db"),
+            ("/a b/memory.db", "sqlite:/a b/memory.db"),
+            ("./odd:name.db", "sqlite:./odd:name.db"),
+            ("C:\\memory.db", "sqlite:C:\\memory.db"),
+            ("sqlite:x.db?mode=ro", "sqlite:x.db?mode=ro"),
+            ("memory:", "memory:"),
+        ] {
+            assert_eq!(url(text).unwrap(), expected);
+        }
+        assert_eq!(url("").unwrap_err().exit_code(), 9);
+        assert_eq!(url("a?b").unwrap_err().exit_code(), 9);
+    }
+
+    #[test]
+    fn only_files_are_shown_in_full() {
+        assert_eq!(shown("sqlite:/a/memory.db?mode=ro"), "/a/memory.db");
+        assert_eq!(shown("redis://user:secret@host"), "redis:");
+        assert_eq!(shown("memory:"), "memory:");
+        assert_eq!(file_of("sqlite:///a.db").unwrap(), Some(PathBuf::from("/a.db")));
+    }
+
+    #[test]
+    fn a_settings_file_that_is_named_must_be_there() {
+        let error = read_settings(Path::new("no/such/file.toml")).unwrap_err();
+        assert_eq!(error.exit_code(), 9);
+    }
+}

@@ -1,0 +1,78 @@
+//! The commands: each opens the store, asks, and writes the answer.
+//!
+//! | file | commands |
+//! |---|---|
+//! | `write` | `add`, `update`, `delete` |
+//! | `read` | `get`, `list`, `history` |
+//! | `search` | `search` |
+//! | `queries` | `search --queries` |
+//! | `transfer` | `import`, `export` |
+//! | `upkeep` | `erase`, `purge`, `stats`, `backup` |
+//! | `doctor` | `doctor` |
+
+mod doctor;
+mod queries;
+mod read;
+mod search;
+mod transfer;
+mod upkeep;
+mod write;
+
+use clap::CommandFactory as _;
+use orchestra_memory::{Memory, TenantMemory};
+
+use crate::app::App;
+use crate::args::{Cli, Command};
+use crate::failure::Result;
+
+/// Runs a command.
+pub(crate) async fn run(command: Command, app: &mut App) -> Result<()> {
+    match &command {
+        Command::Doctor => return doctor::run(app).await,
+        Command::Completions(completions) => {
+            // Into memory first: the generator does not survive a closed pipe.
+            let mut script = Vec::new();
+            let (mut cli, name) = (Cli::command(), "orchestra-memory");
+            clap_complete::generate(completions.shell, &mut cli, name, &mut script);
+            return app.output.raw(&script);
+        }
+        _ => {}
+    }
+    let places = app.places()?;
+    let create = matches!(command, Command::Add(_) | Command::Import(_));
+    let memory = app.open(&places, create).await?;
+    let result = match memory.tenant(&places.tenant) {
+        Ok(tenant) => dispatch(&command, app, &memory, &tenant).await,
+        Err(error) => Err(error.into()),
+    };
+    let closed = memory.close().await;
+    result?;
+    Ok(closed?)
+}
+
+async fn dispatch(
+    command: &Command,
+    app: &mut App,
+    memory: &Memory,
+    tenant: &TenantMemory,
+) -> Result<()> {
+    match command {
+        Command::Add(add) => write::add(app, tenant, add).await,
+        Command::Update(update) => write::update(app, tenant, update).await,
+        Command::Delete(delete) => write::delete(app, tenant, delete).await,
+        Command::Get(get) => read::get(app, tenant, get).await,
+        Command::List(list) => read::list(app, tenant, list).await,
+        Command::History(list) => read::history(app, tenant, list).await,
+        Command::Search(search) => match &search.queries {
+            Some(file) => queries::run(app, tenant, search, file).await,
+            None => search::run(app, tenant, search).await,
+        },
+        Command::Import(import) => transfer::import(app, tenant, import).await,
+        Command::Export(export) => transfer::export(app, tenant, export).await,
+        Command::Erase(erase) => upkeep::erase(app, tenant, erase).await,
+        Command::Purge => upkeep::purge(app, tenant).await,
+        Command::Stats => upkeep::stats(app, memory, tenant).await,
+        Command::Backup(backup) => upkeep::backup(app, memory, backup).await,
+        Command::Doctor | Command::Completions(_) => Ok(()),
+    }
+}

@@ -1,0 +1,250 @@
+//! `doctor`: whether all is well, check by check, and what to do where it is not.
+
+use orchestra_memory::{Error, ErrorKind, HealthStatus, Memory};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::app::{self, App, Places};
+use crate::failure::{Failure, Result};
+use crate::human;
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Ok,
+    Warning,
+    Failed,
+}
+
+/// One check.
+#[derive(Debug, Serialize)]
+struct Check {
+    check: &'static str,
+    status: Status,
+    /// What was found.
+    detail: String,
+    /// What to do; where something is to be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
+    #[serde(skip)]
+    kind: Option<ErrorKind>,
+}
+
+impl Check {
+    fn ok(check: &'static str, detail: impl Into<String>) -> Self {
+        Self { check, status: Status::Ok, detail: detail.into(), advice: None, kind: None }
+    }
+
+    fn warning(check: &'static str, detail: impl Into<String>, advice: &str) -> Self {
+        let advice = Some(advice.to_owned());
+        Self { check, status: Status::Warning, detail: detail.into(), advice, kind: None }
+    }
+
+    fn failed(check: &'static str, failure: &Failure) -> Self {
+        let kind = match failure {
+            Failure::Error(error) => error.kind(),
+            _ => ErrorKind::Unexpected,
+        };
+        let detail = failure.to_text().lines().next().unwrap_or_default().to_owned();
+        let advice = Some(advice(kind).to_owned());
+        Self { check, status: Status::Failed, detail, advice, kind: Some(kind) }
+    }
+
+    fn fault(check: &'static str, kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self::failed(check, &Error::new(kind, detail).into())
+    }
+}
+
+/// What to do about a kind of fault.
+fn advice(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound => "check --store; `add` or `import` makes a new store",
+        ErrorKind::PermissionDenied => {
+            "check owner and mode of the file and its folder, or open it with sqlite:PATH?mode=ro"
+        }
+        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Overloaded => {
+            "see whether another process holds the store, whether the disk is full, and try again"
+        }
+        ErrorKind::Corrupt => {
+            "keep a copy of the file with its -wal and -shm; restore a backup, or export what can \
+             still be read and import it into a new store"
+        }
+        ErrorKind::Unsupported => {
+            "use the version of the program that made the store, or a newer one"
+        }
+        ErrorKind::Config => "correct the settings; the message names the key",
+        ErrorKind::InvalidInput => "correct the value; the message names the rule",
+        _ => "this should not happen: keep the message",
+    }
+}
+
+/// Which fault decides the exit code: the one that threatens most.
+fn gravity(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Corrupt => 6,
+        ErrorKind::Unexpected => 5,
+        ErrorKind::Unsupported => 4,
+        ErrorKind::PermissionDenied => 3,
+        ErrorKind::Config | ErrorKind::InvalidInput => 2,
+        _ => 1,
+    }
+}
+
+/// `doctor`.
+pub(crate) async fn run(app: &mut App) -> Result<()> {
+    let checks = examine(app).await;
+    let failed = checks.iter().filter(|check| check.status == Status::Failed).count();
+    let warnings = checks.iter().filter(|check| check.status == Status::Warning).count();
+    let style = app.output.style();
+    let width = checks.iter().map(|check| check.check.len()).max().unwrap_or(0);
+    for check in &checks {
+        if app.output.is_json() {
+            app.output.json(check)?;
+            continue;
+        }
+        let status = match check.status {
+            Status::Ok => style.green("ok  "),
+            Status::Warning => style.bold("warn"),
+            Status::Failed => style.red("FAIL"),
+        };
+        let name = human::pad(check.check, width);
+        app.output.line(format!("{status}  {name}  {}", human::one_line(&check.detail)))?;
+        if let Some(advice) = &check.advice {
+            let indent = " ".repeat(width + 8);
+            for line in human::wrapped(advice, &indent, style.width) {
+                app.output.line(line)?;
+            }
+        }
+    }
+    if app.output.is_json() {
+        app.output.json(&json!({ "doctor": {
+            "checks": checks.len(), "warnings": warnings, "failed": failed,
+        } }))?;
+    }
+    let worst = checks.iter().filter_map(|check| check.kind).max_by_key(|kind| gravity(*kind));
+    match worst {
+        None => Ok(()),
+        Some(kind) => {
+            let message = format!("{failed} of {} checks failed", checks.len());
+            Err(Error::new(kind, message).into())
+        }
+    }
+}
+
+async fn examine(app: &App) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let places = match app.places() {
+        Ok(places) => places,
+        Err(failure) => return vec![Check::failed("settings", &failure)],
+    };
+    checks.push(Check::ok(
+        "settings",
+        match &places.config {
+            Some(path) => format!("read from {}", path.display()),
+            None => "no file: the defaults".to_owned(),
+        },
+    ));
+    let memory = match app.open(&places, false).await {
+        Ok(memory) => memory,
+        Err(failure) => {
+            let mut check = Check::failed("store", &failure);
+            check.detail = format!("{}: {}", app::shown(&places.url), check.detail);
+            checks.push(check);
+            return checks;
+        }
+    };
+    checks.push(Check::ok("store", format!("{} opens", app::shown(&places.url))));
+    look_inside(&memory, &places, &mut checks).await;
+    if let Err(error) = memory.close().await {
+        checks.push(Check::failed("close", &error.into()));
+    }
+    checks
+}
+
+async fn look_inside(memory: &Memory, places: &Places, checks: &mut Vec<Check>) {
+    let admin = memory.admin();
+    checks.push(match admin.schema().await {
+        Ok(schema) if schema.stored == schema.current => {
+            Check::ok("schema", format!("version {}", schema.stored))
+        }
+        Ok(schema) => Check::warning(
+            "schema",
+            format!("version {}, this program writes {}", schema.stored, schema.current),
+            "open the store for writing once",
+        ),
+        Err(error) => Check::failed("schema", &error.into()),
+    });
+    checks.push(match admin.analyser().await {
+        Ok(Some(analyser)) => Check::ok("analyser", analyser),
+        Ok(None) => Check::ok("analyser", "no keyword index yet"),
+        Err(error) => Check::failed("analyser", &error.into()),
+    });
+    let health = memory.health().await;
+    let reasons = health.reasons.join("; ");
+    checks.push(match health.status {
+        HealthStatus::Healthy => Check::ok("health", "healthy"),
+        HealthStatus::Degraded => {
+            Check::warning("health", format!("degraded: {reasons}"), advice(ErrorKind::Unavailable))
+        }
+        HealthStatus::Unhealthy => {
+            Check::fault("health", ErrorKind::Unavailable, format!("unhealthy: {reasons}"))
+        }
+    });
+    match admin.verify().await {
+        Ok(report) => {
+            for line in report.checks {
+                checks.push(Check::ok("verify", line));
+            }
+            for line in report.faults {
+                checks.push(Check::fault("verify", ErrorKind::Corrupt, line));
+            }
+        }
+        Err(error) => checks.push(Check::failed("verify", &error.into())),
+    }
+    let tenant = match memory.tenant(&places.tenant) {
+        Ok(tenant) => tenant,
+        Err(error) => return checks.push(Check::failed("tenant", &error.into())),
+    };
+    checks.push(match tenant.stats().await {
+        Ok(stats) => Check::ok(
+            "tenant",
+            format!(
+                "{}: {}, {} with a vector",
+                places.tenant,
+                human::count(stats.items, "memory", "memories"),
+                human::grouped(stats.embedded)
+            ),
+        ),
+        Err(error) => Check::failed("tenant", &error.into()),
+    });
+    let wanted = places.settings.embedding.as_ref().and_then(|embedding| embedding.space().ok());
+    checks.push(match tenant.spaces().await {
+        Ok(spaces) => match (spaces.active, wanted) {
+            (Some(space), Some(wanted)) if space != wanted => Check::fault(
+                "vectors",
+                ErrorKind::Config,
+                format!("the tenant's space is {space}, the settings name {wanted}"),
+            ),
+            (Some(space), _) => Check::ok("vectors", space.to_string()),
+            (None, _) => Check::ok("vectors", "none yet: search is by words"),
+        },
+        Err(error) => Check::failed("vectors", &error.into()),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gravest_fault_decides_and_every_kind_has_advice() {
+        assert!(gravity(ErrorKind::Corrupt) > gravity(ErrorKind::PermissionDenied));
+        assert!(gravity(ErrorKind::Unsupported) > gravity(ErrorKind::Unavailable));
+        for kind in ErrorKind::ALL {
+            assert!(!advice(kind).is_empty() && gravity(kind) > 0, "{kind}");
+        }
+        let check = Check::fault("x", ErrorKind::Corrupt, "bad page");
+        assert_eq!((check.status, check.detail.as_str()), (Status::Failed, "bad page"));
+    }
+}

@@ -1,0 +1,203 @@
+//! `import` and `export`: memories as JSON lines.
+
+use std::error::Error as _;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use orchestra_memory::{
+    AgentId, BadLine, Callback, Error, ExportOptions, ExportReport, ImportOptions, ImportReport,
+    TenantMemory, UserId,
+};
+use serde_json::json;
+use tempfile::NamedTempFile;
+
+use super::write::on_conflict;
+use crate::app::{App, utf8};
+use crate::args::{Export, Import};
+use crate::failure::{Failure, Result, describe};
+use crate::output::complain;
+use crate::progress::Progress;
+use crate::{human, lines, scope};
+
+/// `import`.
+pub(crate) async fn import(app: &mut App, tenant: &TenantMemory, import: &Import) -> Result<()> {
+    let (reader, size) = lines::open(&import.file)?;
+    let progress = Progress::new(&app.output, "importing", size);
+    let options = import_options(app, import, &progress)?;
+    let report = tenant.import(reader, options).await;
+    progress.finish();
+    // What went in has gone in, whoever reads the summary: a closed pipe is the least of the news.
+    let shown = show_import(app, &report);
+    let ImportReport { stopped, lines, bad, cancelled, .. } = report;
+    match (stopped, cancelled, bad) {
+        (Some(error), ..) => Err(error.into()),
+        (None, true, _) => Err(Failure::Interrupted(format!(
+            "interrupted after line {lines}: import it again to go on"
+        ))),
+        (None, false, 0) => shown,
+        (None, false, bad) => Err(Failure::Partial(format!(
+            "{bad} of {} could not be taken",
+            human::count(lines, "line", "lines")
+        ))),
+    }
+}
+
+fn import_options(app: &App, import: &Import, progress: &Progress) -> Result<ImportOptions> {
+    let name = match &import.source {
+        Some(name) => name.clone(),
+        None => import.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    let mut options = ImportOptions::new(name)
+        .with_on_conflict(on_conflict(import.if_exists))
+        .with_include_erased(import.include_erased)
+        .with_cancel(app.cancel.clone());
+    if let Some(size) = import.batch_size {
+        options = options.with_batch_size(size);
+    }
+    if let Some(user) = &import.user {
+        options = options.with_default_user(UserId::new(user)?);
+    }
+    if let Some(agent) = &import.agent {
+        options = options.with_default_agent(AgentId::new(agent)?);
+    }
+    let (json, bar) = (app.output.is_json(), progress.clone());
+    options = options.with_on_bad_line(Callback::new(move |bad: &BadLine| {
+        bar.aside(|| tell_bad_line(bad, json));
+    }));
+    let bar = progress.clone();
+    Ok(options.with_progress(Callback::new(move |so_far: &ImportReport| {
+        bar.bytes(so_far.bytes);
+        bar.message(human::count(so_far.lines, "line", "lines"));
+    })))
+}
+
+/// Reports a line that was not taken, at once: there may be too many to keep.
+fn tell_bad_line(bad: &BadLine, json: bool) {
+    if json {
+        let line = json!({ "line": bad.line, "error": describe(&bad.error) });
+        // Whether anybody reads it must not decide what goes in.
+        let _ = writeln!(io::stdout(), "{line}");
+    } else {
+        complain(&format!("line {}: {}", bad.line, human::one_line(bad.error.message())));
+    }
+}
+
+fn show_import(app: &mut App, report: &ImportReport) -> Result<()> {
+    if app.output.is_json() {
+        return app.output.json(&json!({ "import": {
+            "lines": report.lines,
+            "bytes": report.bytes,
+            "blank": report.blank,
+            "added": report.added,
+            "replaced": report.replaced,
+            "unchanged": report.unchanged,
+            "skipped": report.skipped,
+            "erased": report.erased,
+            "bad": report.bad,
+            "pending": report.pending,
+            "cancelled": report.cancelled,
+        } }));
+    }
+    let counts = [
+        (report.added, "added"),
+        (report.replaced, "replaced"),
+        (report.unchanged, "there already"),
+        (report.skipped, "skipped"),
+        (report.erased, "erased here before"),
+        (report.bad, "bad"),
+        (report.blank, "blank"),
+        (report.pending, "not written"),
+    ];
+    let counts: Vec<_> = counts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{} {what}", human::grouped(*number)))
+        .collect();
+    let lines = human::count(report.lines, "line", "lines");
+    let counts = if counts.is_empty() { "nothing in it".to_owned() } else { counts.join(", ") };
+    app.output.note(format!("{lines}: {counts}"))
+}
+
+/// `export`.
+pub(crate) async fn export(app: &mut App, tenant: &TenantMemory, export: &Export) -> Result<()> {
+    let filter = scope::filter(&export.scope, app.now())?;
+    let file = export.output.as_deref().filter(|path| path.as_os_str() != "-");
+    let progress = Progress::new(&app.output, "exporting", None);
+    let bar = progress.clone();
+    let options = ExportOptions::new()
+        .with_filter(filter)
+        .with_vectors(export.with_vectors)
+        .with_cancel(app.cancel.clone())
+        .with_progress(Callback::new(move |so_far: &ExportReport| {
+            bar.message(human::count(so_far.items, "memory", "memories"));
+        }));
+    let report = match file {
+        Some(path) => into_file(tenant, options, path).await,
+        None => tenant.export(app.output.writer(), options).await.map_err(unwritable),
+    };
+    progress.finish();
+    let report = report?;
+    if report.cancelled {
+        return Err(Failure::Interrupted("interrupted: the export is not whole".to_owned()));
+    }
+    match file {
+        Some(path) if app.output.is_json() => app.output.json(&json!({ "export": {
+            "items": report.items,
+            "vectors": report.vectors,
+            "bytes": report.bytes,
+            "output": utf8(path)?,
+        } })),
+        Some(path) => {
+            let count = human::count(report.items, "memory", "memories");
+            app.output.note(format!("exported {count} to {}", path.display()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Exports into a new file that takes the place of the old one when it is whole and on the disk.
+async fn into_file(
+    tenant: &TenantMemory,
+    options: ExportOptions,
+    path: &Path,
+) -> Result<ExportReport> {
+    let failed = |error| Failure::file(&path.display().to_string(), error);
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if path.is_dir() {
+        return Err(Failure::usage(format!("{} is a folder", path.display())));
+    }
+    let mut file = io::BufWriter::new(NamedTempFile::new_in(folder).map_err(failed)?);
+    let report = tenant.export(&mut file, options).await.map_err(unwritable)?;
+    if report.cancelled {
+        return Ok(report);
+    }
+    let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(report)
+}
+
+/// An export's error: a target that cannot be written is told by its cause.
+fn unwritable(error: Error) -> Failure {
+    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match cause.map(io::Error::kind) {
+        Some(io::ErrorKind::BrokenPipe) => Failure::ClosedPipe,
+        _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_found_under_the_export_error() {
+        let error = |kind: io::ErrorKind| Error::invalid("x").with_source(io::Error::from(kind));
+        assert!(matches!(unwritable(error(io::ErrorKind::BrokenPipe)), Failure::ClosedPipe));
+        assert_eq!(unwritable(error(io::ErrorKind::StorageFull)).exit_code(), 2);
+        assert_eq!(unwritable(Error::invalid("x")).exit_code(), 2);
+    }
+}
