@@ -274,6 +274,9 @@ pub(crate) async fn erasure_resets_the_change_log(b: &Bench) -> CheckResult {
         let write = Write::put(item("anew", "x", b.now())?, Vectors::default(), Precondition::Any);
         let position = b.commit(&b.ctx, vec![write]).await?.position;
         ensure!(position > Some(before.head), "a position from before {scope:?} is used again");
+        let batch = log.read_changes(&b.ctx, before.head, 1_000).await?;
+        let reset = batch.changes.iter().any(|change| change.op == ChangeOp::Reset);
+        ensure!(reset || batch.gap, "a commit after {scope:?} hides it from a late reader");
     }
     Ok(())
 }
