@@ -35,7 +35,8 @@ cargo xtask COMMAND [ARGS]
                          --plant adds an arrow that is not there, to see the check fail
   features               build each feature of each crate alone, none, and all
   licences               the licences of all dependencies against the allow list
-  bench [NAME] [-- ARGS] the benches, or one of them; ARGS go to the bench program
+  bench [NAME] [-- ARGS] the benches, or one of them; ARGS go to the bench program;
+                         --save writes docs/benchmarks.md
   tidy                   what no compiler checks: module docs, file sizes, links, leftovers
   ci                     everything that has to pass before a merge
 ";

@@ -1,6 +1,7 @@
 //! Commits: the atomic unit of writing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -64,8 +65,8 @@ pub struct Delete {
 /// One write of a commit.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Create or replace.
-    Put(Box<Put>),
+    /// Create or replace. Shared, so that a commit that may be sent again is cheap to keep.
+    Put(Arc<Put>),
     /// Remove.
     Delete(Delete),
 }
@@ -74,7 +75,7 @@ impl Write {
     /// A put.
     #[must_use]
     pub fn put(item: MemoryItem, vectors: Vectors, precondition: Precondition) -> Self {
-        Self::Put(Box::new(Put { item, vectors, precondition }))
+        Self::Put(Arc::new(Put { item, vectors, precondition }))
     }
 
     /// A delete.
@@ -279,12 +280,12 @@ mod tests {
         let absent = Write::delete(MemoryId::new("a").unwrap(), Precondition::Absent);
         assert!(commit(vec![absent]).is_err());
         let Write::Put(mut keep) = put("a") else { unreachable!("put makes a put") };
-        keep.vectors = Vectors::Keep;
+        Arc::make_mut(&mut keep).vectors = Vectors::Keep;
         assert!(commit(vec![Write::Put(keep)]).is_err());
         let big = (0..20)
             .map(|n| {
                 let Write::Put(mut put) = put(&n.to_string()) else { unreachable!("a put") };
-                put.item.set_content("x".repeat(500_000)).unwrap();
+                Arc::make_mut(&mut put).item.set_content("x".repeat(500_000)).unwrap();
                 Write::Put(put)
             })
             .collect();

@@ -12,6 +12,10 @@ use crate::{DocKey, IndexError, KeywordPostings, VectorInput, VectorScan};
 pub struct DocEntry<'a, T> {
     /// The store's row key.
     pub key: DocKey,
+    /// What the store calls the document; an answer needs it, and no row is read for it.
+    pub name: &'a str,
+    /// The store's version of it.
+    pub version: i64,
     /// The instant from which the document is invisible, in microseconds since 1970 UTC;
     /// [`i64::MAX`] for never.
     pub visible_until: i64,
@@ -24,10 +28,18 @@ pub struct DocEntry<'a, T> {
 }
 
 impl<'a, T: AsRef<str>> DocEntry<'a, T> {
-    /// A document that never expires and has no vector.
+    /// A document without a name, that never expires and has no vector.
     #[must_use]
     pub fn new(key: DocKey, doc_length: u32, terms: &'a [(T, u32)]) -> Self {
-        Self { key, visible_until: i64::MAX, doc_length, terms, vectors: &[] }
+        Self { key, name: "", version: 0, visible_until: i64::MAX, doc_length, terms, vectors: &[] }
+    }
+
+    /// Sets the name and the version.
+    #[must_use]
+    pub fn named(mut self, name: &'a str, version: i64) -> Self {
+        self.name = name;
+        self.version = version;
+        self
     }
 
     /// Sets the instant from which the document is invisible, in microseconds since 1970 UTC.
@@ -69,6 +81,9 @@ pub struct TenantIndex {
     /// The documents that expire, by time; those that never do are not here.
     by_deadline: BTreeSet<(i64, DocKey)>,
     deadlines: KeyMap<i64>,
+    names: KeyMap<(Box<str>, i64)>,
+    /// The bytes of all names.
+    name_bytes: usize,
     position: i64,
 }
 
@@ -136,6 +151,9 @@ impl TenantIndex {
             }
         }
         self.forget_deadline(entry.key);
+        self.forget_name(entry.key);
+        self.name_bytes += entry.name.len();
+        self.names.insert(entry.key, (entry.name.into(), entry.version));
         if entry.visible_until != i64::MAX {
             self.deadlines.insert(entry.key, entry.visible_until);
             self.by_deadline.insert((entry.visible_until, entry.key));
@@ -146,6 +164,7 @@ impl TenantIndex {
     /// Removes a document with its vectors, and says whether it was there.
     pub fn remove(&mut self, key: DocKey) -> bool {
         self.forget_deadline(key);
+        self.forget_name(key);
         for scan in self.spaces.values_mut() {
             scan.remove(key);
         }
@@ -190,6 +209,12 @@ impl TenantIndex {
         self.postings.contains(key)
     }
 
+    /// The name and the version that a document came with.
+    #[must_use]
+    pub fn name(&self, key: DocKey) -> Option<(&str, i64)> {
+        self.names.get(&key).map(|(name, version)| (&**name, *version))
+    }
+
     /// The position in the store's change log that the index reflects; 0 for a new one.
     #[must_use]
     pub fn position(&self) -> i64 {
@@ -219,6 +244,14 @@ impl TenantIndex {
             + self.spaces.values().map(VectorScan::memory_bytes).sum::<usize>()
             + self.by_deadline.len() * DEADLINE_BYTES
             + map_bytes::<DocKey, i64>(self.deadlines.capacity())
+            + map_bytes::<DocKey, (Box<str>, i64)>(self.names.capacity())
+            + self.name_bytes
+    }
+
+    fn forget_name(&mut self, key: DocKey) {
+        if let Some((name, _)) = self.names.remove(&key) {
+            self.name_bytes -= name.len();
+        }
     }
 
     fn forget_deadline(&mut self, key: DocKey) {
@@ -231,6 +264,20 @@ impl TenantIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_come_and_go_with_their_documents() {
+        let mut index = TenantIndex::new();
+        let entry = |name, version| DocEntry::new(7, 1, &[("tea", 1)]).named(name, version);
+        index.upsert(&entry("a", 1)).unwrap();
+        assert_eq!(index.name(7), Some(("a", 1)));
+        let small = index.memory_bytes();
+        index.upsert(&entry("a much longer name than before", 2)).unwrap();
+        assert_eq!(index.name(7), Some(("a much longer name than before", 2)));
+        assert!(index.memory_bytes() > small);
+        index.remove(7);
+        assert_eq!(index.name(7), None);
+    }
     use crate::{Bm25, Metric, Storage, VectorError};
 
     fn index() -> TenantIndex {

@@ -66,7 +66,8 @@ impl Arms {
                 _ => None,
             }
         };
-        let (keyword, vector) = join(keyword, vector).await;
+        // The vector arm is the longer one mostly, so it is sent off first.
+        let (vector, keyword) = join(vector, keyword).await;
         for (at, answer) in [keyword, vector].into_iter().enumerate() {
             if let Some(answer) = answer {
                 let read = answer.and_then(|hits| read_answer(hits, width));
@@ -189,6 +190,7 @@ mod tests {
             revision: Revision::from_number(1),
             score,
             terms: Vec::new(),
+            item: None,
         }
     }
 

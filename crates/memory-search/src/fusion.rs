@@ -114,6 +114,7 @@ mod tests {
             revision: Revision::from_number(1),
             score,
             terms: Vec::new(),
+            item: None,
         };
         hits.iter().map(hit).collect()
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use memory_core::limits::FETCH_IDS;
-use memory_core::traits::RecordStore;
+use memory_core::traits::{IndexHit, RecordStore};
 use memory_core::{
     CallContext, Error, ErrorKind, Field, Filter, MemoryId, MemoryItem, Projection, Result,
     Revision,
@@ -69,6 +69,32 @@ impl<'a> Rows<'a> {
         let mut projection = projection.clone();
         projection.metadata |= needed;
         Self { store, context, filter, projection, hide_metadata, read: HashMap::new() }
+    }
+
+    /// The parts that are read.
+    pub(crate) fn projection(&self) -> &Projection {
+        &self.projection
+    }
+
+    /// Takes in the records that hits brought along.
+    ///
+    /// # Errors
+    /// `Corrupt`: a record of another item, or of another revision than its hit.
+    pub(crate) fn take_in(&mut self, hits: &mut [IndexHit]) -> Result<()> {
+        for hit in hits {
+            let Some(item) = hit.item.take() else { continue };
+            if item.id != hit.id || item.revision.as_ref() != Some(&hit.revision) {
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    "the index brought another record than that of its hit",
+                ));
+            }
+            // What another arm brought first stands: if the two differ, one hit is stale.
+            self.read
+                .entry(hit.id.clone())
+                .or_insert_with(|| Some(Row { passes: self.filter.matches(&item), item: *item }));
+        }
+        Ok(())
     }
 
     /// What is known of an item that an index saw at `revision`.

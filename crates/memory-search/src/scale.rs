@@ -77,6 +77,7 @@ mod tests {
             revision: Revision::from_number(1),
             score,
             terms: Vec::new(),
+            item: None,
         };
         scores.iter().enumerate().map(hit).collect()
     }

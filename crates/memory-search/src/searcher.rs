@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use memory_core::limits::TOP_K;
-use memory_core::traits::{KeywordIndex, KeywordQuery, RecordStore, VectorIndex, VectorQuery};
+use memory_core::traits::{
+    HitRecords, KeywordIndex, KeywordQuery, RecordStore, VectorIndex, VectorQuery,
+};
 use memory_core::{CallContext, Error, ErrorKind, Result};
 
 use crate::answer::{ArmHit, ArmShare, Explanation, Hit, SearchAnswer};
 use crate::arms::{Arms, Drops};
 use crate::fusion::{ARMS, Fused, fuse, weights};
 use crate::plan::plan;
-use crate::request::SearchRequest;
+use crate::request::{Limit, SearchRequest};
 use crate::rows::{Rows, Walk};
 use crate::settings::SearchSettings;
 
@@ -87,13 +89,15 @@ impl Searcher {
         let most = usize::try_from(request.limit.most()).unwrap_or(usize::MAX);
         let metric = request.vector.as_ref().map(|(space, _)| space.metric());
         let mut width = self.settings.width(request.limit.most(), plan.runs);
-        let mut arms = self.arms(request, plan.runs, width);
         let mut rows = Rows::new(&*self.store, context, &request.filter, &request.projection);
+        let records = records(request, plan.runs, &rows);
+        let mut arms = self.arms(request, plan.runs, width, records.as_ref());
         let (mut repeats, mut rounds, mut dropped) = (REPEATS, 0_u32, Drops::default());
 
         let (ranking, taken, cut) = loop {
             rounds += 1;
             arms.run(context, width).await?;
+            [0, 1].into_iter().try_for_each(|at| rows.take_in(arms.hits_mut(at)))?;
             // A wider answer names again what an earlier round has found to be stale.
             let mut drops = arms.keep_live(&rows);
             let mut ranking = fuse(arms.lists(), metric, &self.settings.fusion);
@@ -162,7 +166,13 @@ impl Searcher {
     }
 
     /// The arms of a plan, with their queries.
-    fn arms(&self, request: &SearchRequest, runs: [bool; 2], width: u32) -> Arms {
+    fn arms(
+        &self,
+        request: &SearchRequest,
+        runs: [bool; 2],
+        width: u32,
+        records: Option<&HitRecords>,
+    ) -> Arms {
         let keyword = self.keywords.clone().zip(request.text.as_ref()).filter(|_| runs[0]);
         let vector = self.vectors.clone().zip(request.vector.as_ref()).filter(|_| runs[1]);
         Arms::new(
@@ -170,17 +180,28 @@ impl Searcher {
                 let query = KeywordQuery::new(text, width)
                     .with_filter(request.filter.clone())
                     .with_explain(request.explain)
-                    .with_at_least(request.at_least);
+                    .with_at_least(request.at_least)
+                    .with_records(records.cloned());
                 (index, query)
             }),
             vector.map(|(index, (space, vector))| {
                 let query = VectorQuery::new(space.clone(), vector.clone(), width)
                     .with_filter(request.filter.clone())
-                    .with_at_least(request.at_least);
+                    .with_at_least(request.at_least)
+                    .with_records(records.cloned());
                 (index, query)
             }),
         )
     }
+}
+
+/// The records that the arms may bring along: those that will be the answer, as far as one arm can
+/// tell. Of two arms each names half as many again as are asked for, for the best of both are
+/// mostly among them. Under a budget of tokens few are needed of many, so none are asked for.
+fn records(request: &SearchRequest, runs: [bool; 2], rows: &Rows<'_>) -> Option<HitRecords> {
+    let Limit::Count(limit) = request.limit else { return None };
+    let first = if runs == [true, true] { limit.saturating_mul(2) } else { limit };
+    Some(HitRecords { first, projection: rows.projection().clone() })
 }
 
 /// A place from 0 as a rank from 1; places end at 1,000.

@@ -119,6 +119,16 @@ pub(crate) fn apply(
                 error
             }
         };
+        if let (Write::Put(put), Some(derived)) = (write, derived)
+            && put.precondition == Precondition::Absent
+            && !commit.resend
+            && let Some((result, number)) =
+                create(txn, tenant, commit, &spaces, put, derived).map_err(at)?
+        {
+            position = Some(number);
+            results.push(result);
+            continue;
+        }
         let found = find(txn, tenant, write.id(), now).map_err(at)?;
         if let Some(result) = own_work(commit, write, found.as_ref()).map_err(at)? {
             own = true;
@@ -129,7 +139,10 @@ pub(crate) fn apply(
         check_precondition(write.precondition(), seen).map_err(at)?;
         let result = match (write, derived) {
             (Write::Put(put), Some(derived)) => {
-                put_one(txn, tenant, commit, &spaces, put, derived, found.as_ref()).map_err(at)?
+                let (result, number) =
+                    put_one(txn, tenant, commit, &spaces, put, derived, found.as_ref())
+                        .map_err(at)?;
+                (result, Some(number))
             }
             _ => delete_one(txn, tenant, write.id(), found.as_ref()).map_err(at)?,
         };
@@ -257,6 +270,35 @@ fn check_precondition(precondition: &Precondition, seen: Option<&Found>) -> Resu
     }
 }
 
+/// Creates an item without looking for it first: the index of ids looks anyway. `None` where the id
+/// is taken, by a visible item or by an expired one.
+fn create(
+    txn: &mut WriteTxn<'_>,
+    tenant: i64,
+    commit: &Commit,
+    spaces: &SpaceSlots,
+    put: &Put,
+    derived: &Derived,
+) -> Result<Option<(WriteResult, i64)>> {
+    match put_one(txn, tenant, commit, spaces, put, derived, None) {
+        Ok(done) => Ok(Some(done)),
+        // The insert of the item is the first statement of a put and has undone itself.
+        Err(error) if is_taken(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an error says that the index of ids holds the id already.
+fn is_taken(error: &Error) -> bool {
+    let source = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<rusqlite::Error>());
+    matches!(
+        source,
+        Some(rusqlite::Error::SqliteFailure(failure, _))
+            if failure.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE
+    )
+}
+
 fn put_one(
     txn: &mut WriteTxn<'_>,
     tenant: i64,
@@ -265,7 +307,7 @@ fn put_one(
     put: &Put,
     derived: &Derived,
     found: Option<&Found>,
-) -> Result<(WriteResult, Option<i64>)> {
+) -> Result<(WriteResult, i64)> {
     let number = txn.next_number();
     let connection = txn.connection;
     let item = match found {
@@ -281,8 +323,8 @@ fn put_one(
     if keeps {
         execute(
             connection,
-            "UPDATE derived SET visible_until = ?2, terms = ?3 WHERE item = ?1",
-            params![item, until, derived.terms],
+            "UPDATE derived SET visible_until = ?2, terms = ?3, revision = ?4 WHERE item = ?1",
+            params![item, until, derived.terms, number],
         )?;
     } else {
         let mut codes: [Option<&[u8]>; 2] = [None, None];
@@ -294,11 +336,13 @@ fn put_one(
             data[usize::from(slot)] = Some(&vector.data);
         }
         let sql = if found.is_some() {
-            "INSERT OR REPLACE INTO derived VALUES (?1, ?2, ?3, ?4, ?5)"
+            "INSERT OR REPLACE INTO derived VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
         } else {
-            "INSERT INTO derived VALUES (?1, ?2, ?3, ?4, ?5)"
+            "INSERT INTO derived VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
         };
-        execute(connection, sql, params![item, until, derived.terms, codes[0], codes[1]])?;
+        let id = put.item.id.as_str();
+        let values = params![item, id, number, until, derived.terms, codes[0], codes[1]];
+        execute(connection, sql, values)?;
         for (slot, data) in [(0, data[0]), (1, data[1])] {
             let key = rows::vector_key(item, slot);
             match data {
@@ -322,7 +366,7 @@ fn put_one(
         revision: Some(model::revision(number)),
         existed: found.is_some_and(|found| found.visible),
     };
-    Ok((result, Some(number)))
+    Ok((result, number))
 }
 
 fn delete_one(

@@ -127,7 +127,8 @@ impl Indexes {
     ) -> Result<()> {
         let mut select = connection
             .prepare_cached(
-                "SELECT item, visible_until, terms, codes0, codes1 FROM derived WHERE item = ?1",
+                "SELECT item, id, revision, visible_until, terms, codes0, codes1 FROM derived \
+                 WHERE item = ?1",
             )
             .map_err(map)?;
         let mut found = select.query([item]).map_err(map)?;
@@ -152,7 +153,7 @@ impl Indexes {
         let (first, end) = rows::item_range(tenant);
         let mut select = connection
             .prepare_cached(
-                "SELECT item, visible_until, terms, codes0, codes1 FROM derived \
+                "SELECT item, id, revision, visible_until, terms, codes0, codes1 FROM derived \
                  WHERE item >= ?1 AND item < ?2 ORDER BY item",
             )
             .map_err(map)?;
@@ -172,7 +173,7 @@ impl Indexes {
         now: Timestamp,
     ) -> Result<()> {
         let item: i64 = row.get(0).map_err(map)?;
-        let until: i64 = row.get(1).map_err(map)?;
+        let until: i64 = row.get(3).map_err(map)?;
         if until <= now.as_micros() {
             index.remove(item.unsigned_abs());
             return Ok(());
@@ -180,11 +181,11 @@ impl Indexes {
         let blob = |column: usize| {
             row.get_ref(column).map_err(map)?.as_blob_or_null().map_err(crate::error::bad_type)
         };
-        let terms = blob(2)?.ok_or_else(|| corrupt("term list"))?;
+        let terms = blob(4)?.ok_or_else(|| corrupt("term list"))?;
         let (tokens, terms) = model::read_terms(terms)?;
         let mut quantised = Vec::new();
         for (slot, _) in slots.each() {
-            let Some(bytes) = blob(3 + usize::from(slot))? else { continue };
+            let Some(bytes) = blob(5 + usize::from(slot))? else { continue };
             let mut codes = Vec::new();
             let numbers = model::read_codes(bytes, &mut codes)?;
             let row = match self.storage {
@@ -203,7 +204,10 @@ impl Indexes {
             .collect();
         // The far future costs an index nothing as the greatest number.
         let until = if until == Timestamp::FAR_FUTURE.as_micros() { i64::MAX } else { until };
+        let id = row.get_ref(1).map_err(map)?.as_str().map_err(crate::error::bad_type)?;
+        let revision: i64 = row.get(2).map_err(map)?;
         let entry = DocEntry::new(item.unsigned_abs(), tokens, &terms)
+            .named(id, revision)
             .visible_until(until)
             .vectors(&vectors);
         index.upsert(&entry).map_err(|error| corrupt("int8 vector").with_source(error))

@@ -147,17 +147,28 @@ pub(crate) fn read_codes(bytes: &[u8], codes: &mut Vec<i8>) -> Result<Quantized>
 /// The terms of an item as their column: the length of the text in tokens, then for each distinct
 /// term its frequency, its length in bytes and its bytes; numbers as LEB128.
 pub(crate) fn terms_of(analyzer: &Analyzer, author: Option<&str>, content: &str) -> Vec<u8> {
-    let terms = match author {
-        // The speaker's name is a word of the turn: people ask for what somebody said.
-        Some(author) => analyzer.terms(&format!("{author}\n{content}")),
-        None => analyzer.terms(content),
-    };
-    let mut bytes = Vec::with_capacity(8 + terms.terms.len() * 10);
-    push_number(&mut bytes, terms.tokens);
-    for (term, frequency) in &terms.terms {
-        push_number(&mut bytes, *frequency);
-        push_number(&mut bytes, u32::try_from(term.len()).unwrap_or(u32::MAX));
-        bytes.extend(term.as_bytes());
+    // The speaker's name is a word of the turn: people ask for what somebody said.
+    let joined = author.map(|author| format!("{author}\n{content}"));
+    let text = joined.as_deref().unwrap_or(content);
+    // All terms in one run of bytes, and the places where each begins and ends: a text of a megabyte
+    // costs two allocations, and a turn does too.
+    let mut run: Vec<u8> = Vec::with_capacity(text.len().min(1 << 16));
+    let mut places: Vec<(usize, usize)> = Vec::with_capacity(64);
+    analyzer.for_each_term(text, |term| {
+        let begin = run.len();
+        run.extend_from_slice(term.as_bytes());
+        places.push((begin, run.len()));
+    });
+    let term = |place: &(usize, usize)| &run[place.0..place.1];
+    places.sort_unstable_by(|a, b| term(a).cmp(term(b)));
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let mut bytes = Vec::with_capacity(8 + run.len() + places.len() * 2);
+    push_number(&mut bytes, number(places.len()));
+    for group in places.chunk_by(|a, b| term(a) == term(b)) {
+        let term = term(&group[0]);
+        push_number(&mut bytes, number(group.len()));
+        push_number(&mut bytes, number(term.len()));
+        bytes.extend_from_slice(term);
     }
     bytes
 }
@@ -212,6 +223,10 @@ mod tests {
         assert!(terms.contains(&("tea", 3)), "{terms:?}");
         assert!(terms.contains(&("ada", 1)));
         assert!(tokens >= 4);
+        let expected = analyzer.terms("Ada\nTea, tea and more teas.");
+        let expected: Vec<_> =
+            expected.terms.iter().map(|(term, count)| (term.as_str(), *count)).collect();
+        assert_eq!(terms, expected);
     }
 
     #[test]

@@ -67,6 +67,27 @@ pub(crate) fn fetch(
     })
 }
 
+/// Items by row key, inside a snapshot that an index agrees with: each of them is there.
+pub(crate) fn by_keys(
+    connection: &Connection,
+    tenant: i64,
+    keys: &[i64],
+    projection: &Projection,
+) -> Result<Vec<MemoryItem>> {
+    let vectors = VectorReader::new(connection, tenant, &projection.vectors)?;
+    let sql = format!("SELECT {} FROM item i WHERE i.item = ?1", model::columns(projection));
+    let mut select = connection.prepare_cached(&sql).map_err(map)?;
+    keys.iter()
+        .map(|key| {
+            let mut found = select.query([key]).map_err(map)?;
+            let row = found.next().map_err(map)?.ok_or_else(|| corrupt("index"))?;
+            let (key, mut item) = model::read_item(row)?;
+            vectors.read(key, &mut item)?;
+            Ok(item)
+        })
+        .collect()
+}
+
 /// A page of a query.
 pub(crate) fn query(
     connection: &Connection,

@@ -54,6 +54,8 @@ CREATE INDEX item_expiry ON item (tenant, visible_until) WHERE expires_at IS NOT
 -- What the indexes in memory are loaded from, apart from the wide rows.
 CREATE TABLE derived (
   item          INTEGER PRIMARY KEY,
+  id            TEXT NOT NULL,
+  revision      INTEGER NOT NULL,
   visible_until INTEGER NOT NULL,
   terms         BLOB NOT NULL,
   codes0        BLOB,

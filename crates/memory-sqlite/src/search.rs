@@ -1,10 +1,8 @@
 //! Searches over the derived indexes, in one snapshot of the file.
 
-use std::collections::HashMap;
-
-use memory_core::traits::{IndexHit, IndexHits, KeywordQuery, TermShare, VectorQuery};
+use memory_core::traits::{HitRecords, IndexHit, IndexHits, KeywordQuery, TermShare, VectorQuery};
 use memory_core::{CallContext, Error, Filter, MemoryId, Result, Timestamp};
-use memory_index::{Bm25, DocKey, KeySet, KeyedRow, ScoredDoc, VectorError};
+use memory_index::{Bm25, DocKey, KeySet, KeyedRow, ScoredDoc, TenantIndex, VectorError};
 use memory_text::Analyzer;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
@@ -40,14 +38,8 @@ pub(crate) fn nearest(
         Error::invalid(format!("{} is not a space of the tenant; it has none", query.space.id()))
     };
     let tenant = tenant_number(connection, &context.tenant)?.ok_or_else(unknown)?;
-    // Outside the snapshot below, to answer without loading an index; checked again inside it.
-    vectors::read_spaces(connection, tenant)?.slot(&query.space.id())?;
     indexes.with(connection, tenant, now, |index| {
-        let (slot, _) = {
-            let slots = vectors::read_spaces(connection, tenant)?;
-            let (slot, space) = slots.slot(&query.space.id())?;
-            (slot, space.clone())
-        };
+        let (slot, _) = vectors::read_spaces(connection, tenant)?.slot(&query.space.id())?;
         let Some(scan) = index.space(slot) else {
             return Ok(IndexHits { hits: Vec::new(), exact: true });
         };
@@ -70,7 +62,12 @@ pub(crate) fn nearest(
                     Failure::Vector(error) => corrupt("vector").with_source(error),
                 })
         })?;
-        Ok(IndexHits { hits: hits(connection, best, limit, |_| Vec::new())?, exact: true })
+        Ok(IndexHits {
+            hits: hits(connection, tenant, query.records.as_ref(), index, best, limit, |_| {
+                Vec::new()
+            })?,
+            exact: true,
+        })
     })
 }
 
@@ -112,7 +109,10 @@ pub(crate) fn keywords(
                 })
                 .collect()
         };
-        Ok(IndexHits { hits: hits(connection, best, limit, shares)?, exact: true })
+        Ok(IndexHits {
+            hits: hits(connection, tenant, query.records.as_ref(), index, best, limit, shares)?,
+            exact: true,
+        })
     })
 }
 
@@ -176,51 +176,41 @@ fn with_ties(
     }
 }
 
-/// Rows that one statement names: as many as most searches ask for, so that it is prepared once.
-const NAMED_AT_ONCE: usize = 16;
-
-/// Documents as hits: id and revision of each, read some at a time.
+/// Documents as hits: best first, equal scores by id, the first ones with their records.
 fn hits(
     connection: &Connection,
+    tenant: i64,
+    records: Option<&HitRecords>,
+    index: &TenantIndex,
     docs: Vec<ScoredDoc>,
     limit: usize,
     mut terms: impl FnMut(DocKey) -> Vec<TermShare>,
 ) -> Result<Vec<IndexHit>> {
-    let places = vec!["?"; NAMED_AT_ONCE].join(", ");
-    let sql = format!("SELECT item, id, revision FROM item WHERE item IN ({places})");
-    let mut select = connection.prepare_cached(&sql).map_err(map)?;
-    let mut named: HashMap<DocKey, (MemoryId, i64)> = HashMap::with_capacity(docs.len());
-    for docs in docs.chunks(NAMED_AT_ONCE) {
-        for place in 0..NAMED_AT_ONCE {
-            // No row has the key -1.
-            let key = docs.get(place).map_or(Ok(-1), |doc| row_key(doc.key))?;
-            select.raw_bind_parameter(place + 1, key).map_err(map)?;
-        }
-        let mut found = select.raw_query();
-        while let Some(row) = found.next().map_err(map)? {
-            let item: i64 = row.get(0).map_err(map)?;
-            let id = row.get_ref(1).map_err(map)?.as_str().map_err(crate::error::bad_type)?;
-            let id = MemoryId::new(id).map_err(|_| corrupt("id"))?;
-            named.insert(item.unsigned_abs(), (id, row.get(2).map_err(map)?));
-        }
-    }
     let mut found = Vec::with_capacity(docs.len());
     for doc in docs {
-        // The index agrees with the snapshot, so a row that is missing is damage.
-        let (id, revision) =
-            named.remove(&doc.key).ok_or_else(|| corrupt("derived row has no item: it"))?;
+        let (id, revision) = index.name(doc.key).ok_or_else(|| corrupt("index"))?;
         found.push((doc, id, revision));
     }
-    // Best first, equal scores by id.
-    found.sort_by(|a, b| b.0.score.total_cmp(&a.0.score).then_with(|| a.1.cmp(&b.1)));
+    found.sort_by(|a, b| b.0.score.total_cmp(&a.0.score).then_with(|| a.1.cmp(b.1)));
     found.truncate(limit);
-    Ok(found
+    let most = records.map_or(0, |records| usize::try_from(records.first).unwrap_or(usize::MAX));
+    let wanted: Vec<i64> =
+        found.iter().take(most).map(|(doc, ..)| row_key(doc.key)).collect::<Result<_>>()?;
+    let mut items = match records {
+        Some(records) => read::by_keys(connection, tenant, &wanted, &records.projection)?,
+        None => Vec::new(),
+    }
+    .into_iter();
+    found
         .into_iter()
-        .map(|(doc, id, revision)| IndexHit {
-            id,
-            revision: model::revision(revision),
-            score: doc.score,
-            terms: terms(doc.key),
+        .map(|(doc, id, revision)| {
+            Ok(IndexHit {
+                id: MemoryId::new(id).map_err(|_| corrupt("id"))?,
+                revision: model::revision(revision),
+                score: doc.score,
+                terms: terms(doc.key),
+                item: items.next().map(Box::new),
+            })
         })
-        .collect())
+        .collect()
 }

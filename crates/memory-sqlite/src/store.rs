@@ -46,9 +46,16 @@ pub struct SqliteStore {
     /// `None` once closed: dropping the queues ends the threads.
     queues: RwLock<Option<Queues>>,
     pub(crate) counters: Arc<WriterCounters>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Option<Threads>>,
     /// Whether the last write met a full or failing disk.
     ailing: AtomicBool,
+}
+
+/// The threads, to wait for at the close.
+#[derive(Debug)]
+struct Threads {
+    writer: JoinHandle<()>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 /// What work on the threads needs.
@@ -86,7 +93,6 @@ impl SqliteStore {
             .map_err(|_| Error::new(ErrorKind::Config, "the language is not known"))?;
         let analyzer = Analyzer::new(language);
         let first = open::writer(&settings, &analyzer).map_err(|e| e.with_operation("open"))?;
-        let mut threads = Vec::new();
         let mut connections = Vec::new();
         if !settings.is_in_memory() {
             for _ in 0..settings.readers {
@@ -101,20 +107,17 @@ impl SqliteStore {
                 log_keep: i64::from(settings.change_log_keep),
             },
         )?;
-        threads.push(thread);
-        let readers = if connections.is_empty() {
-            Readers::Writer(writer.clone())
+        let (readers, reading) = if connections.is_empty() {
+            (Readers::Writer(writer.clone()), Vec::new())
         } else {
-            let (readers, more) = Readers::start(connections, bound(settings.read_queue))?;
-            threads.extend(more);
-            readers
+            Readers::start(connections, bound(settings.read_queue))?
         };
         let indexes = Indexes::new(settings.index_bytes, settings.vectors_in_memory);
         Ok(Arc::new(Self {
             shared: Arc::new(Shared { analyzer, indexes }),
             counters: Arc::clone(&writer.counters),
             queues: RwLock::new(Some(Queues { writer, readers })),
-            threads: Mutex::new(threads),
+            threads: Mutex::new(Some(Threads { writer: thread, readers: reading })),
             ailing: AtomicBool::new(false),
             settings,
             clock,
@@ -205,27 +208,28 @@ impl SqliteStore {
     /// Ends the threads, as [`RecordStore::close`] says; both index traits close the same file.
     async fn shut(&self) -> Result<()> {
         let queues = self.queues.write().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(queues) = queues {
-            // Calls that are under way hold queues of their own, so the threads are told to end.
-            queues.readers.stop();
-            queues.writer.stop().await;
-        }
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        if threads.is_empty() {
+        let (Some(queues), Some(threads)) = (queues, threads) else {
             return Ok(());
-        }
+        };
         // Joining blocks, so a thread does it while the caller's may go on with other tasks.
         let (done, ended) = oneshot::channel();
         std::thread::Builder::new()
             .name("memory-sqlite-close".to_owned())
             .spawn(move || {
-                let ends: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
-                let _ = done.send(ends.iter().any(Result::is_err));
+                // Calls that are under way hold queues of their own, so the threads are told to
+                // end. The writer is the last: two connections that close at once leave the log
+                // beside the file, and the one that closes alone folds it in.
+                queues.readers.stop();
+                let readers: Vec<_> = threads.readers.into_iter().map(JoinHandle::join).collect();
+                queues.writer.stop();
+                let writer = threads.writer.join();
+                let _ = done.send(writer.is_ok() && readers.iter().all(Result::is_ok));
             })
             .map_err(|error| crate::error::thread_gone().with_source(error))?;
         match ended.await {
-            Ok(false) => Ok(()),
+            Ok(true) => Ok(()),
             _ => Err(crate::error::thread_gone()),
         }
     }

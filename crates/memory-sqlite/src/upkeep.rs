@@ -159,6 +159,11 @@ fn agreement(connection: &Connection, report: &mut VerifyReport) -> Result<()> {
              WHERE i.visible_until <> d.visible_until",
         ),
         (
+            "derived rows with another id or revision than their item",
+            "SELECT count(*) FROM item i JOIN derived d USING (item) \
+             WHERE i.id <> d.id OR i.revision <> d.revision",
+        ),
+        (
             "vectors without their item",
             "SELECT count(*) FROM vector WHERE key >> 1 NOT IN (SELECT item FROM item)",
         ),

@@ -41,7 +41,7 @@ impl WriteTxn<'_> {
     pub(crate) fn note_change(&mut self, tenant: i64, position: i64) {
         let often = (self.log_keep / 4).unsigned_abs() + 1;
         let mixed = position.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        if mixed % often == 0 {
+        if mixed.is_multiple_of(often) {
             self.due.insert(tenant);
         }
     }
@@ -173,9 +173,11 @@ impl Writer {
 
 impl Writer {
     /// Refuses what comes after this; what was queued before is finished, and the thread ends.
-    pub(crate) async fn stop(&self) {
+    ///
+    /// Blocks while the queue is full: for a thread of its own, not for a runtime's.
+    pub(crate) fn stop(&self) {
         // An error says that it has ended already.
-        let _ = self.queue.send(Job::Stop).await;
+        let _ = self.queue.blocking_send(Job::Stop);
     }
 }
 

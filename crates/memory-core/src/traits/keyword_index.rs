@@ -13,7 +13,7 @@ use crate::health::Health;
 use crate::ids::{MemoryId, Revision};
 use crate::limits::{SEARCH_TEXT_BYTES, TOP_K};
 use crate::query::check_limit;
-use crate::traits::{ChangePosition, IndexHits, UpsertOutcome};
+use crate::traits::{ChangePosition, HitRecords, IndexHits, UpsertOutcome};
 
 /// A text to index for an item.
 #[derive(Clone, PartialEq)]
@@ -50,6 +50,8 @@ pub struct KeywordQuery {
     pub explain: bool,
     /// As in [`crate::traits::VectorQuery`].
     pub at_least: Option<ChangePosition>,
+    /// As in [`crate::traits::VectorQuery`].
+    pub records: Option<HitRecords>,
 }
 
 impl Debug for KeywordQuery {
@@ -65,7 +67,14 @@ impl KeywordQuery {
     /// A search for words, unfiltered.
     #[must_use]
     pub fn new(text: impl Into<String>, limit: u32) -> Self {
-        Self { text: text.into(), filter: Filter::All, limit, explain: false, at_least: None }
+        Self {
+            text: text.into(),
+            filter: Filter::All,
+            limit,
+            explain: false,
+            at_least: None,
+            records: None,
+        }
     }
 
     /// Sets the filter.
@@ -86,6 +95,13 @@ impl KeywordQuery {
     #[must_use]
     pub fn with_at_least(mut self, position: Option<ChangePosition>) -> Self {
         self.at_least = position;
+        self
+    }
+
+    /// Asks for records along with the first hits.
+    #[must_use]
+    pub fn with_records(mut self, records: Option<HitRecords>) -> Self {
+        self.records = records;
         self
     }
 

@@ -39,7 +39,9 @@ pub use record_store::{
 pub use source::{DocumentPage, DocumentSource, RawDocument};
 pub use tenants::{TenantDirectory, TenantPage};
 pub use upkeep::{BackupReport, StoreStats, StoreUpkeep, TenantStats, VerifyReport};
-pub use vector_index::{IndexHit, IndexHits, UpsertOutcome, VectorEntry, VectorIndex, VectorQuery};
+pub use vector_index::{
+    HitRecords, IndexHit, IndexHits, UpsertOutcome, VectorEntry, VectorIndex, VectorQuery,
+};
 
 #[cfg(feature = "mock")]
 pub use {

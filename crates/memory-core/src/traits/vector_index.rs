@@ -10,8 +10,9 @@ use crate::error::Result;
 use crate::filter::Filter;
 use crate::health::Health;
 use crate::ids::{MemoryId, Revision};
+use crate::item::MemoryItem;
 use crate::limits::TOP_K;
-use crate::query::check_limit;
+use crate::query::{Projection, check_limit};
 use crate::space::EmbeddingSpace;
 use crate::traits::{ChangePosition, TermShare};
 
@@ -35,6 +36,18 @@ pub enum UpsertOutcome {
     Stale,
 }
 
+/// Records that come along with the first hits, where an index is kept with its records: one read
+/// does for two, which spares a round trip and, where reads are billed, a read of each.
+///
+/// It is a wish: an index elsewhere, or one that finds it dearer, brings none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HitRecords {
+    /// So many hits from the best on.
+    pub first: u32,
+    /// Which parts of them.
+    pub projection: Projection,
+}
+
 /// Neighbours asked for.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -49,13 +62,15 @@ pub struct VectorQuery {
     pub limit: u32,
     /// The index must reflect the change log up to here; it waits until the deadline for it.
     pub at_least: Option<ChangePosition>,
+    /// Records that the hits may bring along.
+    pub records: Option<HitRecords>,
 }
 
 impl VectorQuery {
     /// Neighbours of a vector, unfiltered.
     #[must_use]
     pub fn new(space: EmbeddingSpace, vector: Vec<f32>, limit: u32) -> Self {
-        Self { space, vector, filter: Filter::All, limit, at_least: None }
+        Self { space, vector, filter: Filter::All, limit, at_least: None, records: None }
     }
 
     /// Sets the filter.
@@ -69,6 +84,13 @@ impl VectorQuery {
     #[must_use]
     pub fn with_at_least(mut self, position: Option<ChangePosition>) -> Self {
         self.at_least = position;
+        self
+    }
+
+    /// Asks for records along with the first hits.
+    #[must_use]
+    pub fn with_records(mut self, records: Option<HitRecords>) -> Self {
+        self.records = records;
         self
     }
 
@@ -94,6 +116,9 @@ pub struct IndexHit {
     pub score: f64,
     /// What each query term gave; keyword searches that asked for it only.
     pub terms: Vec<TermShare>,
+    /// The record, read together with the hit and at its revision: visible, and passing the
+    /// filter. `None` where it was not asked for or is not brought along.
+    pub item: Option<Box<MemoryItem>>,
 }
 
 /// What an index found: best first, ties by id.

@@ -68,7 +68,13 @@ pub(crate) fn item(name: &str, revision: u64) -> MemoryItem {
 }
 
 pub(crate) fn hit(name: &str, revision: u64, score: f64) -> IndexHit {
-    IndexHit { id: id(name), revision: Revision::from_number(revision), score, terms: Vec::new() }
+    IndexHit {
+        id: id(name),
+        revision: Revision::from_number(revision),
+        score,
+        terms: Vec::new(),
+        item: None,
+    }
 }
 
 impl World {

@@ -1,5 +1,7 @@
 //! How the reference store commits: check everything, then write everything.
 
+use std::sync::Arc;
+
 use memory_core::traits::ChangeOp;
 use memory_core::{
     CallContext, Commit, CommitReceipt, Delete, Error, ErrorKind, Precondition, Put, Result,
@@ -43,7 +45,9 @@ pub(super) fn commit(
                 WriteResult { id: write.id().clone(), revision, existed: false }
             }
             Plan::Write { existed } => match write {
-                Write::Put(put) => apply_put(state, context, commit.id, *put, existed),
+                Write::Put(put) => {
+                    apply_put(state, context, commit.id, Arc::unwrap_or_clone(put), existed)
+                }
                 Write::Delete(delete) => apply_delete(state, context, delete, existed),
             },
         });

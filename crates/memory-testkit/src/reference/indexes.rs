@@ -137,6 +137,7 @@ impl VectorIndex for ReferenceStore {
                         record.vectors.get(&space)?,
                     ),
                     terms: Vec::new(),
+                    item: None,
                 })
             })
         });
@@ -245,7 +246,7 @@ fn bm25(tenant: &Tenant, query: &KeywordQuery, now: memory_core::Timestamp) -> V
         if let (false, Some(revision)) = (shares.is_empty(), record.item.revision.clone()) {
             let score = shares.iter().map(|share| share.score).sum();
             let terms = if query.explain { shares } else { Vec::new() };
-            hits.push(IndexHit { id: record.item.id.clone(), revision, score, terms });
+            hits.push(IndexHit { id: record.item.id.clone(), revision, score, terms, item: None });
         }
     }
     hits

@@ -123,6 +123,7 @@ impl PartMutant {
                         revision: memory_core::Revision::from_number(1),
                         score: 1.0,
                         terms: Vec::new(),
+                        item: None,
                     };
                     let mut ghosts = self.ghosts.lock().unwrap();
                     ghosts.entry(context.tenant.clone()).or_default().push(ghost);
@@ -145,7 +146,7 @@ impl RecordStore for PartMutant {
             // An index that learns of the expiry too late is played by an item that lives on.
             for write in &mut commit.writes {
                 if let Write::Put(put) = write {
-                    put.item.expires_at = None;
+                    Arc::make_mut(put).item.expires_at = None;
                 }
             }
         }
@@ -275,6 +276,7 @@ impl KeywordIndex for PartMutant {
                         revision: memory_core::Revision::from_number(1),
                         score: 0.0,
                         terms: Vec::new(),
+                        item: None,
                     });
                 }
             }

@@ -159,6 +159,7 @@ impl StoreMutant {
     async fn write(&self, context: &CallContext, write: &mut Write) -> Result<()> {
         match write {
             Write::Put(put) => {
+                let put = Arc::make_mut(put);
                 match self.mutant {
                     Mutant::ExpiryDropped => put.item.expires_at = None,
                     Mutant::ExpiryLate => {
