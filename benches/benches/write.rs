@@ -21,7 +21,7 @@ const SINGLES: usize = 400;
 /// Memories of a batch.
 const BATCH: usize = 1_000;
 /// Batches that are timed.
-const BATCHES: usize = 9;
+const BATCHES: usize = 21;
 /// The tables whose rows an add writes, with the column that names the item.
 const TABLES: [(&str, &str); 4] =
     [("item", "item"), ("derived", "item"), ("vector", "key / 2"), ("change", "item")];

@@ -90,7 +90,7 @@ impl Searcher {
         let metric = request.vector.as_ref().map(|(space, _)| space.metric());
         let mut width = self.settings.width(request.limit.most(), plan.runs);
         let mut rows = Rows::new(&*self.store, context, &request.filter, &request.projection);
-        let records = records(request, plan.runs, &rows);
+        let records = records(request, &rows);
         let mut arms = self.arms(request, plan.runs, width, records.as_ref());
         let (mut repeats, mut rounds, mut dropped) = (REPEATS, 0_u32, Drops::default());
 
@@ -195,12 +195,11 @@ impl Searcher {
     }
 }
 
-/// The records that the arms may bring along: those that will be the answer, as far as one arm can
-/// tell. Of two arms each names half as many again as are asked for, for the best of both are
-/// mostly among them. Under a budget of tokens few are needed of many, so none are asked for.
-fn records(request: &SearchRequest, runs: [bool; 2], rows: &Rows<'_>) -> Option<HitRecords> {
-    let Limit::Count(limit) = request.limit else { return None };
-    let first = if runs == [true, true] { limit.saturating_mul(2) } else { limit };
+/// The records that the arms may bring along: the first ones, which will be the answer or most of
+/// it. What the ranking of two arms takes from further down is read afterwards, in one call. Under
+/// a budget of tokens few are needed of many, so none are asked for.
+fn records(request: &SearchRequest, rows: &Rows<'_>) -> Option<HitRecords> {
+    let Limit::Count(first) = request.limit else { return None };
     Some(HitRecords { first, projection: rows.projection().clone() })
 }
 

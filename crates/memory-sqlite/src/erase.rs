@@ -1,6 +1,6 @@
 //! Sweeps of what has expired, and erasure of a user or a tenant, in bounded steps.
 //!
-//! An erasure notes the greatest item key when it begins and removes what matches up to it; an
+//! An erasure notes the store's counter when it begins and removes what matches up to it; an
 //! update keeps its item's key, so nothing that was there before escapes by being rewritten.
 //! The last step clears the tenant's log and the answers kept under idempotency keys, and folds
 //! the write-ahead log into the file, so that the files' bytes no longer hold the text.
@@ -184,9 +184,9 @@ fn finish_tenant(txn: &mut WriteTxn<'_>, tenant: i64, now: Timestamp) -> Result<
         if left.is_none() {
             execute(
                 connection,
-                "UPDATE tenant SET listed = 0, active_space = NULL, next_space = NULL \
-                 WHERE tenant = ?1",
-                [tenant],
+                "UPDATE tenant SET listed = 0, active_space = NULL, next_space = NULL, \
+                 space_version = ?2 WHERE tenant = ?1",
+                [tenant, txn.next_number()],
             )?;
             execute(connection, "DELETE FROM consumer WHERE tenant = ?1", [tenant])?;
         }

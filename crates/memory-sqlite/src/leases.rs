@@ -86,8 +86,11 @@ pub(crate) fn set_fence(
         .map_err(map)?
         .flatten();
     let fence = fence.map(|token| i64::try_from(token.0).unwrap_or(i64::MAX));
-    if let (Some(standing), Some(fence)) = (standing, fence)
-        && fence < standing
+    // Who lifts a fence shows by which token, if by any.
+    let shown =
+        fence.or_else(|| context.fence.map(|token| i64::try_from(token.0).unwrap_or(i64::MAX)));
+    if let (Some(standing), Some(shown)) = (standing, shown)
+        && shown < standing
     {
         return Err(Error::new(ErrorKind::Conflict, "a fence with a newer token stands"));
     }

@@ -1,7 +1,9 @@
 //! Searches over the derived indexes, in one snapshot of the file.
 
-use memory_core::traits::{HitRecords, IndexHit, IndexHits, KeywordQuery, TermShare, VectorQuery};
-use memory_core::{CallContext, Error, Filter, MemoryId, Result, Timestamp};
+use memory_core::traits::{
+    ChangePosition, HitRecords, IndexHit, IndexHits, KeywordQuery, TermShare, VectorQuery,
+};
+use memory_core::{CallContext, Error, ErrorKind, Filter, MemoryId, Result, Timestamp};
 use memory_index::{Bm25, DocKey, KeySet, KeyedRow, ScoredDoc, TenantIndex, VectorError};
 use memory_text::Analyzer;
 use rusqlite::types::Value;
@@ -39,6 +41,7 @@ pub(crate) fn nearest(
     };
     let tenant = tenant_number(connection, &context.tenant)?.ok_or_else(unknown)?;
     indexes.with(connection, tenant, now, |index| {
+        reached(index, query.at_least)?;
         let (slot, _) = vectors::read_spaces(connection, tenant)?.slot(&query.space.id())?;
         let Some(scan) = index.space(slot) else {
             return Ok(IndexHits { hits: Vec::new(), exact: true });
@@ -91,6 +94,7 @@ pub(crate) fn keywords(
         return Ok(nothing);
     }
     indexes.with(connection, tenant, now, |index| {
+        reached(index, query.at_least)?;
         let allowed = allowed(connection, tenant, &query.filter, now)?;
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         let best = index
@@ -114,6 +118,18 @@ pub(crate) fn keywords(
             exact: true,
         })
     })
+}
+
+/// Checks that the index reflects a position. It reflects all that is committed, so there is nothing
+/// to wait for: what is not there yet, nobody has acknowledged.
+fn reached(index: &TenantIndex, at_least: Option<ChangePosition>) -> Result<()> {
+    match at_least {
+        Some(position) if position.0 > index.position().unsigned_abs() => Err(Error::new(
+            ErrorKind::Timeout,
+            "the position lies beyond all that has been committed",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The keys that a filter lets through; `None` for all. Expired items are not in the index.

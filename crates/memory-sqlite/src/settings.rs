@@ -31,8 +31,8 @@ pub struct SqliteSettings {
     /// Threads that read, each with its connection. 4: reads of a small machine's cores, while
     /// each further one costs a page cache.
     pub readers: u32,
-    /// Reads that may wait for a thread; beyond it, callers wait in turn without a bound on time
-    /// but that of their deadline. 256.
+    /// Reads that may wait for a thread; one more is refused as `Overloaded`. 256: what four
+    /// threads answer in some ten milliseconds.
     pub read_queue: u32,
     /// Writes that may wait for the writer. 1,024: four groups.
     pub write_queue: u32,

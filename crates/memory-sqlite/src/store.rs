@@ -78,7 +78,8 @@ impl SqliteStore {
     /// changed.
     ///
     /// # Errors
-    /// `Config`: the settings, or another program's database. `NotFound`: read-only and no file,
+    /// `Config`: the settings, another program's database, or a file that is opened read-only
+    /// while its keyword terms are of another language. `NotFound`: read-only and no file,
     /// or no folder. `Corrupt`: no database. `Unsupported`: a newer schema. `PermissionDenied` and
     /// `Unavailable` as the file system says.
     pub fn open(

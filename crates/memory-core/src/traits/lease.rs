@@ -61,8 +61,9 @@ pub trait LeaseStore: Send + Sync + Debug {
     /// As every call.
     async fn release(&self, context: &CallContext, lease: &Lease) -> Result<()>;
 
-    /// Sets or lifts the tenant's write fence: commits whose context carries no token, or an older
-    /// one, are refused with `Conflict` while it stands.
+    /// Sets or lifts the tenant's write fence: commits, and vectors kept or removed, whose context
+    /// carries no token or an older one are refused with `Conflict` while it stands. Erasures and
+    /// sweeps are not. Who lifts a fence under a token in its context shows by which.
     ///
     /// # Errors
     /// `Conflict`: a fence with a newer token stands.

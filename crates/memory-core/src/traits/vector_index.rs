@@ -139,6 +139,7 @@ pub trait VectorIndex: Send + Sync + Debug {
     ///
     /// # Errors
     /// `InvalidInput`: an unknown space, a vector of a wrong shape, more than 1,000 entries.
+    /// `Conflict`: a write fence stands.
     async fn upsert(
         &self,
         context: &CallContext,
@@ -149,7 +150,7 @@ pub trait VectorIndex: Send + Sync + Debug {
     /// Forgets the vectors of items in a space; unknown ids are no error. Idempotent.
     ///
     /// # Errors
-    /// `InvalidInput`: an unknown space, more than 1,000 ids.
+    /// `InvalidInput`: an unknown space, more than 1,000 ids. `Conflict`: a write fence stands.
     async fn remove(
         &self,
         context: &CallContext,

@@ -193,6 +193,8 @@ macro_rules! __for_each_check {
                 releases_free_their_own [Leases] [];
                 lease_lives_are_bounded [Leases] [];
                 the_fence_keeps_late_writers_out [Leases] [];
+                the_fence_keeps_late_vectors_out [Leases VectorSearch CoLocated] [];
+                a_fence_is_lifted_by_its_holder [Leases] [];
             }
             admin {
                 the_schema_is_current [] [Meta];

@@ -30,11 +30,7 @@ pub(super) fn commit(
     if let Some(receipt) = replay(tenant, now, &commit)? {
         return Ok(receipt);
     }
-    if let Some(fence) = tenant.fence
-        && context.fence.is_none_or(|token| token < fence)
-    {
-        return Err(Error::new(ErrorKind::Conflict, "the tenant's write fence is newer"));
-    }
+    check_fence(tenant, context)?;
     let plans = plan(tenant, now, &commit)?;
 
     let replayed = plans.iter().any(|plan| matches!(plan, Plan::Done(_)));
@@ -71,6 +67,16 @@ fn replay(tenant: &Tenant, now: Timestamp, commit: &Commit) -> Result<Option<Com
             Ok(Some(CommitReceipt { replayed: true, ..record.receipt.clone() }))
         }
         Some(_) => Err(Error::invalid("the idempotency key stands for another request")),
+    }
+}
+
+/// Refuses a write that the tenant's fence keeps out.
+pub(super) fn check_fence(tenant: &Tenant, context: &CallContext) -> Result<()> {
+    match tenant.fence {
+        Some(fence) if context.fence.is_none_or(|token| token < fence) => {
+            Err(Error::new(ErrorKind::Conflict, "the tenant's write fence is newer"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -12,12 +12,18 @@ use memory_core::{
     Result,
 };
 
+use super::commit::check_fence;
 use super::state::{State, Tenant};
 use super::{ReferenceStore, check_many};
 
 /// BM25's saturation and length weight; the common defaults (Robertson and Zaragoza, 2009).
 const K1: f64 = 1.2;
 const B: f64 = 0.75;
+
+/// Whether the tenant's fence lets a write of vectors pass.
+fn not_fenced(state: &State, context: &CallContext) -> Result<()> {
+    state.tenant(&context.tenant).map_or(Ok(()), |tenant| check_fence(tenant, context))
+}
 
 fn own_space(state: &State, context: &CallContext, space: &EmbeddingSpace) -> Result<()> {
     let spaces = state.tenant(&context.tenant).map(|tenant| &tenant.spaces);
@@ -77,6 +83,7 @@ impl VectorIndex for ReferenceStore {
         let mut state = self.enter(context)?;
         check_many(entries.len())?;
         own_space(&state, context, space)?;
+        not_fenced(&state, context)?;
         entries.iter().try_for_each(|entry| space.check(&entry.vector))?;
         let now = self.clock.now();
         let mut outcomes = Vec::new();
@@ -106,6 +113,7 @@ impl VectorIndex for ReferenceStore {
         let mut state = self.enter(context)?;
         check_many(ids.len())?;
         own_space(&state, context, space)?;
+        not_fenced(&state, context)?;
         for id in ids {
             let Some(record) = state.tenant_mut(&context.tenant).records.get_mut(id) else {
                 continue;

@@ -7,12 +7,13 @@
 //! would only add load.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::limits::COMMIT_BYTES;
 use memory_core::{
-    CallContext, Commit, ContentHash, EmbeddingSpace, Error, ErrorKind, MemoryId, MemoryItem,
-    Projection, Result, Vectors, Write,
+    CallContext, Commit, ContentHash, Error, ErrorKind, MemoryId, MemoryItem, Projection, Put,
+    Result, SpaceId, Vectors, Write,
 };
 
 use super::TenantMemory;
@@ -52,20 +53,55 @@ pub(crate) struct BatchResult {
 /// A memory that passed every check that needs no store.
 struct Ready {
     place: usize,
-    item: MemoryItem,
-    /// Fits the batch's space.
-    vector: Option<Vec<f32>>,
+    id: MemoryId,
+    hash: ContentHash,
+    held: Held,
     bytes: usize,
     /// Whether the caller chose the id; a random one need not be looked for.
     chosen: bool,
 }
 
+/// What is to be written: in parts until it is first sent, and then as it was sent, shared with the
+/// commit, so that a batch that goes through is copied nowhere on its way.
+enum Held {
+    Parts(Box<MemoryItem>, Option<Vec<f32>>),
+    Sent(Option<SpaceId>, Arc<Put>),
+}
+
 impl Ready {
-    fn put(&self, space: Option<&EmbeddingSpace>, policy: &BatchPolicy) -> Write {
-        let vectors = space.zip(self.vector.as_ref());
-        let vectors = vectors.map(|(space, vector)| (space.id(), vector.clone()));
-        let vectors = Vectors::Replace(vectors.into_iter().collect());
-        Write::put(self.item.clone(), vectors, precondition(policy.on_conflict))
+    fn vector(&self) -> Option<&Vec<f32>> {
+        match &self.held {
+            Held::Parts(_, vector) => vector.as_ref(),
+            Held::Sent(_, put) => match &put.vectors {
+                Vectors::Replace(vectors) => vectors.values().next(),
+                Vectors::Keep => None,
+            },
+        }
+    }
+
+    /// The write of it, and itself for what comes of the write.
+    fn put(self, space: Option<&SpaceId>, policy: &BatchPolicy) -> (Self, Write) {
+        let keyed = |vector: Option<Vec<f32>>| {
+            Vectors::Replace(space.cloned().zip(vector).into_iter().collect())
+        };
+        let put = match self.held {
+            Held::Sent(sent, put) if sent.as_ref() == space => put,
+            // The tenant's space is another one by now.
+            Held::Sent(_, put) => {
+                let mut put = Arc::unwrap_or_clone(put);
+                if let Vectors::Replace(vectors) = put.vectors {
+                    put.vectors = keyed(vectors.into_values().next());
+                }
+                Arc::new(put)
+            }
+            Held::Parts(item, vector) => Arc::new(Put {
+                item: *item,
+                vectors: keyed(vector),
+                precondition: precondition(policy.on_conflict),
+            }),
+        };
+        let write = Write::Put(Arc::clone(&put));
+        (Self { held: Held::Sent(space.cloned(), put), ..self }, write)
     }
 }
 
@@ -138,7 +174,9 @@ impl TenantMemory {
             match checked {
                 Ok((item, vector)) => {
                     let bytes = item.size_bytes() + vector.as_ref().map_or(0, |v| v.len() * 4);
-                    ready.push(Ready { place, item, vector, bytes, chosen });
+                    let (id, hash) = (item.id.clone(), item.content_hash());
+                    let held = Held::Parts(Box::new(item), vector);
+                    ready.push(Ready { place, id, hash, held, bytes, chosen });
                 }
                 Err(error) => outcomes[place] = ItemOutcome::Failed(error),
             }
@@ -198,7 +236,7 @@ impl TenantMemory {
     ) -> Result<Vec<Ready>> {
         let mut left = Vec::with_capacity(part.len());
         for ready in part {
-            let fits = match &ready.vector {
+            let fits = match ready.vector() {
                 Some(vector) => self.fit(context, vector, space).await?,
                 None => Ok(()),
             };
@@ -216,7 +254,7 @@ impl TenantMemory {
         ready: Vec<Ready>,
         outcomes: &mut [ItemOutcome],
     ) -> Result<Vec<Ready>> {
-        let ids: Vec<MemoryId> = ready.iter().map(|ready| ready.item.id.clone()).collect();
+        let ids: Vec<MemoryId> = ready.iter().map(|ready| ready.id.clone()).collect();
         if ids.is_empty() {
             return Ok(ready);
         }
@@ -224,7 +262,7 @@ impl TenantMemory {
         let mut left = Vec::with_capacity(ready.len());
         for (ready, erased) in ready.into_iter().zip(erased) {
             match erased {
-                true => outcomes[ready.place] = ItemOutcome::Erased(ready.item.id),
+                true => outcomes[ready.place] = ItemOutcome::Erased(ready.id),
                 false => left.push(ready),
             }
         }
@@ -241,7 +279,7 @@ impl TenantMemory {
         outcomes: &mut [ItemOutcome],
     ) -> Result<Vec<Ready>> {
         let ids: Vec<MemoryId> =
-            part.iter().filter(|ready| ready.chosen).map(|ready| ready.item.id.clone()).collect();
+            part.iter().filter(|ready| ready.chosen).map(|ready| ready.id.clone()).collect();
         if ids.is_empty() {
             return Ok(part);
         }
@@ -254,9 +292,9 @@ impl TenantMemory {
             .collect();
         let mut left = Vec::with_capacity(part.len());
         for ready in part {
-            match taken.get(&ready.item.id) {
+            match taken.get(&ready.id) {
                 Some(hash) if ready.chosen => {
-                    outcomes[ready.place] = conflict(ready.item, Some(*hash), policy);
+                    outcomes[ready.place] = conflict(ready.id, ready.hash, Some(*hash), policy);
                 }
                 _ => left.push(ready),
             }
@@ -282,14 +320,16 @@ impl TenantMemory {
             if part.is_empty() {
                 continue;
             }
-            let active = space.known.as_ref().map(|known| &known.space);
-            let writes = part.iter().map(|ready| ready.put(active, policy)).collect();
+            let active = space.known.as_ref().map(|known| known.space.id());
+            let writes;
+            (part, writes) =
+                part.into_iter().map(|ready| ready.put(active.as_ref(), policy)).unzip();
             let commit = Commit::new(self.inner().ids.commit_id(), writes);
             let sent = self.send(context, commit).await;
             if let Err(refused) = &sent
                 && refused.may_be_the_space()
                 && space.is_a_guess()
-                && part.iter().any(|ready| ready.vector.is_some())
+                && part.iter().any(|ready| ready.vector().is_some())
             {
                 self.look_again(context, space).await?;
                 if space.moved {
@@ -344,25 +384,30 @@ impl TenantMemory {
         if error.kind() != ErrorKind::AlreadyExists {
             return Ok(ItemOutcome::Failed(error));
         }
-        let ids = [ready.item.id.clone()];
+        let ids = [ready.id.clone()];
         let found =
             self.inner().backend.records.fetch(context, &ids, &Projection::narrow()).await?;
         let hash = found.into_iter().flatten().next().map(|item| item.content_hash());
-        Ok(conflict(ready.item, hash, policy))
+        Ok(conflict(ready.id, ready.hash, hash, policy))
     }
 }
 
 /// What becomes of a memory whose id is taken by one with this text.
-fn conflict(item: MemoryItem, taken_by: Option<ContentHash>, policy: &BatchPolicy) -> ItemOutcome {
-    if policy.same_is_unchanged && taken_by == Some(item.content_hash()) {
-        return ItemOutcome::Unchanged(item.id);
+fn conflict(
+    id: MemoryId,
+    hash: ContentHash,
+    taken_by: Option<ContentHash>,
+    policy: &BatchPolicy,
+) -> ItemOutcome {
+    if policy.same_is_unchanged && taken_by == Some(hash) {
+        return ItemOutcome::Unchanged(id);
     }
     match policy.on_conflict {
-        OnConflict::Skip => ItemOutcome::Skipped(item.id),
+        OnConflict::Skip => ItemOutcome::Skipped(id),
         OnConflict::Fail | OnConflict::Replace => ItemOutcome::Failed(
             Error::new(ErrorKind::AlreadyExists, "another memory has the id")
                 .with_operation("add")
-                .with_context("id", item.id.to_string()),
+                .with_context("id", id.to_string()),
         ),
     }
 }
@@ -383,13 +428,13 @@ fn parts(ready: Vec<Ready>) -> Vec<Vec<Ready>> {
     let mut part: Vec<Ready> = Vec::new();
     let (mut ids, mut bytes) = (BTreeSet::new(), 0);
     for next in ready {
-        if ids.contains(&next.item.id) || bytes + next.bytes > COMMIT_BYTES {
+        if ids.contains(&next.id) || bytes + next.bytes > COMMIT_BYTES {
             parts.push(std::mem::take(&mut part));
             ids.clear();
             bytes = 0;
         }
         bytes += next.bytes;
-        ids.insert(next.item.id.clone());
+        ids.insert(next.id.clone());
         part.push(next);
     }
     parts.push(part);

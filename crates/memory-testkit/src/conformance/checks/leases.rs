@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use memory_core::traits::{FencingToken, Lease};
-use memory_core::{CallContext, ErrorKind, Filter, LeaseName};
+use memory_core::traits::{FencingToken, Lease, UpsertOutcome, VectorEntry, VectorQuery};
+use memory_core::{CallContext, ErrorKind, Filter, LeaseName, MemoryId};
 
+use super::vectors::{one_space, spaces};
 use crate::conformance::bench::{Bench, item, tenant};
 use crate::conformance::failure::{CheckResult, Failure, ensure, ensure_eq, refused};
 
@@ -118,5 +119,45 @@ pub(crate) async fn the_fence_keeps_late_writers_out(b: &Bench) -> CheckResult {
     b.put(&b.ctx, item("after", "x", b.now())?).await?;
     let ids = b.query_ids(&b.ctx, &Filter::All).await?;
     ensure_eq!(ids, ["after", "before", "newer", "same"], "what was written");
+    Ok(())
+}
+
+/// The fence keeps vectors out as it keeps commits out, and lets its holder's pass.
+pub(crate) async fn the_fence_keeps_late_vectors_out(b: &Bench) -> CheckResult {
+    let space = one_space()?;
+    spaces(b, &b.ctx, Some(&space), None).await?;
+    let lease = granted(acquire(b, &b.ctx, "job").await?)?;
+    let holder = b.ctx.clone().with_fence(Some(lease.token));
+    let revision = b.put(&b.ctx, item("a", "x", b.now())?).await?;
+    b.leases()?.set_write_fence(&holder, Some(lease.token)).await?;
+    let id = MemoryId::new("a")?;
+    let entry = VectorEntry { id: id.clone(), revision, vector: vec![1.0, 0.0, 0.0] };
+    let answer = b.vectors()?.upsert(&b.ctx, &space, vec![entry.clone()]).await;
+    refused("a late vector", answer, ErrorKind::Conflict)?;
+    let outcomes = b.vectors()?.upsert(&holder, &space, vec![entry]).await?;
+    ensure_eq!(outcomes, [UpsertOutcome::Stored], "the holder's vector");
+    let ids = [id];
+    let answer = b.vectors()?.remove(&b.ctx, &space, &ids).await;
+    refused("a late removal", answer, ErrorKind::Conflict)?;
+    let query = VectorQuery::new(space.clone(), vec![1.0, 0.0, 0.0], 5);
+    ensure_eq!(b.vectors()?.search(&b.ctx, &query).await?.hits.len(), 1, "what is found");
+    b.vectors()?.remove(&holder, &space, &ids).await?;
+    ensure_eq!(b.vectors()?.search(&b.ctx, &query).await?.hits.len(), 0, "what is left");
+    Ok(())
+}
+
+/// An older token does not lift a fence, its own does.
+pub(crate) async fn a_fence_is_lifted_by_its_holder(b: &Bench) -> CheckResult {
+    let old = granted(acquire(b, &b.ctx, "job").await?)?;
+    b.leases()?.release(&b.ctx, &old).await?;
+    let new = granted(acquire(b, &b.ctx, "job").await?)?;
+    let under = |token: FencingToken| b.ctx.clone().with_fence(Some(token));
+    b.leases()?.set_write_fence(&under(new.token), Some(new.token)).await?;
+    let answer = b.leases()?.set_write_fence(&under(old.token), None).await;
+    refused("an older lifting", answer, ErrorKind::Conflict)?;
+    let answer = b.put(&b.ctx, item("late", "x", b.now())?).await;
+    refused("a late writer", answer, ErrorKind::Conflict)?;
+    b.leases()?.set_write_fence(&under(new.token), None).await?;
+    b.put(&b.ctx, item("after", "x", b.now())?).await?;
     Ok(())
 }
