@@ -26,6 +26,10 @@ pub(crate) fn check_name(what: &'static str, text: &str, most_bytes: usize) -> R
             text.len()
         )));
     }
+    // Nearly all names are plain ASCII, and then a look at the bytes is enough.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Ok(());
+    }
     if let Some(at) = text.find(char::is_control) {
         return Err(Error::invalid(format!("the {what} has a control character at byte {at}")));
     }

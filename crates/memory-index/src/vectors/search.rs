@@ -222,6 +222,7 @@ impl VectorScan {
         }
         let mut lowest = TopK::new(k);
         let mut threshold = f64::NEG_INFINITY;
+        let mut sieve = (self.metric == Metric::Cosine).then(|| Sieve::new(&query.quantized));
         let mut prune_at = PRUNE_AT;
         let mut accepted = Vec::with_capacity(BLOCK);
         let mut dots = [0; BLOCK];
@@ -238,9 +239,7 @@ impl VectorScan {
             self.codes.dots(&query.padded, &accepted, dots);
             for (slot, dot) in accepted.iter().zip(dots) {
                 let row = &self.quantized[*slot as usize];
-                if self.metric == Metric::Cosine
-                    && certainly_below(threshold, row, &query.quantized, *dot)
-                {
+                if sieve.as_ref().is_some_and(|sieve| sieve.holds_back(row, *dot)) {
                     continue;
                 }
                 let (lower, upper) = bounds(self.metric, row, &query.quantized, *dot);
@@ -251,6 +250,9 @@ impl VectorScan {
                 found.push((Candidate { key, lower, upper }, *slot));
                 lowest.offer(key, lower);
                 threshold = lowest.floor().unwrap_or(f64::NEG_INFINITY);
+                if let Some(sieve) = &mut sieve {
+                    sieve.raise(threshold);
+                }
             }
             if found.len() >= prune_at {
                 found.retain(|(candidate, _)| candidate.upper >= threshold);
@@ -275,13 +277,46 @@ impl VectorScan {
     }
 }
 
-/// Whether the cosine of a row is below a threshold beyond all doubt: most rows are, and no division
-/// is spent on them. The slack covers the rounding of the product, so that a row that is let pass
-/// here in error is only looked at again, and none is left out.
-#[inline]
-fn certainly_below(threshold: f64, row: &Quantized, query: &Quantized, codes_dot: i32) -> bool {
-    let cut = threshold * (row.norm * query.norm);
-    dot_estimate(row, query, codes_dot) + dot_bound(row, query) < cut - cut.abs() * NORM_SLACK
+/// Holds back rows whose cosine is below a threshold beyond all doubt, which most are: without a
+/// division, and with what depends on the query alone computed once.
+///
+/// A row's upper end is below the threshold t where `s_x s_q c + r_x ||q|| + ||x|| p + r_x p` is
+/// below `t ||x|| ||q||` (the names are those of [`memory_distance::dot_bound`]). The slack is much
+/// larger than the rounding of these sums, so a row may pass that need not, and none is lost.
+struct Sieve {
+    scale: f64,
+    norm: f64,
+    /// What a unit of the row's residual adds.
+    by_residual: f64,
+    /// What a unit of the row's norm adds, without the threshold.
+    by_norm: f64,
+    /// The same with the threshold taken off.
+    by_norm_less: f64,
+}
+
+impl Sieve {
+    fn new(query: &Quantized) -> Self {
+        let residual = f64::from(query.residual);
+        let by_norm = residual * (1.0 + NORM_SLACK) + query.norm * NORM_SLACK;
+        Self {
+            scale: f64::from(query.scale),
+            norm: query.norm,
+            by_residual: (query.norm + residual) * (1.0 + NORM_SLACK),
+            by_norm,
+            by_norm_less: f64::INFINITY,
+        }
+    }
+
+    fn raise(&mut self, threshold: f64) {
+        let cut = threshold * self.norm;
+        self.by_norm_less = self.by_norm - cut + (cut.abs() + self.norm) * NORM_SLACK;
+    }
+
+    #[inline]
+    fn holds_back(&self, row: &Quantized, codes_dot: i32) -> bool {
+        let estimate = f64::from(row.scale) * self.scale * f64::from(codes_dot);
+        estimate + f64::from(row.residual) * self.by_residual + row.norm * self.by_norm_less < 0.0
+    }
 }
 
 /// An interval that holds the score of a row.
