@@ -188,9 +188,9 @@ impl StoreMeta for SqliteStore {
 #[async_trait]
 impl StoreUpkeep for SqliteStore {
     async fn tenant_stats(&self, context: &CallContext) -> Result<TenantStats> {
-        let (owned, now) = (context.clone(), self.clock.now());
+        let (owned, clock) = (context.clone(), Arc::clone(&self.clock));
         self.read("tenant_stats", Some(context), move |connection, _| {
-            upkeep::tenant_stats(connection, &owned, now)
+            upkeep::tenant_stats(connection, &owned, clock.now())
         })
         .await
     }

@@ -11,10 +11,10 @@ use memory_text::Analyzer;
 use rusqlite::{OptionalExtension as _, params};
 
 use crate::error::{corrupt, map};
-use crate::model;
 use crate::rows::{self, Op, Stamp, execute};
 use crate::vectors::{self, EncodedVector, SpaceSlots};
 use crate::writer::WriteTxn;
+use crate::{model, resend};
 
 /// Expired idempotency keys cleared by each commit that brings one: two, so that they shrink.
 const STALE_KEYS: i64 = 2;
@@ -80,11 +80,11 @@ fn derive(write: &Write, analyzer: &Analyzer) -> Result<Option<Derived>> {
 }
 
 /// A row as preconditions see it.
-struct Found {
+pub(crate) struct Found {
     item: i64,
-    revision: i64,
-    commit: [u8; 16],
-    visible: bool,
+    pub(crate) revision: i64,
+    pub(crate) commit: [u8; 16],
+    pub(crate) visible: bool,
     hash: [u8; 32],
 }
 
@@ -110,7 +110,8 @@ pub(crate) fn apply(
     let spaces = vectors::read_spaces(txn.connection, tenant)?;
     let mut results = Vec::with_capacity(commit.writes.len());
     let mut position = None;
-    let mut own = false;
+    let happened = resend::has_happened(txn, tenant, commit, now)?;
+    let mut own = happened;
     for (place, (write, derived)) in commit.writes.iter().zip(&prepared.derived).enumerate() {
         let at = |error: Error| {
             if commit.writes.len() > 1 {
@@ -130,7 +131,13 @@ pub(crate) fn apply(
             continue;
         }
         let found = find(txn, tenant, write.id(), now).map_err(at)?;
-        if let Some(result) = own_work(commit, write, found.as_ref()).map_err(at)? {
+        if happened {
+            results.push(resend::done(commit, write, found.as_ref()).map_err(at)?);
+            continue;
+        }
+        if commit.resend
+            && let Some(result) = resend::unseen(write, found.as_ref()).map_err(at)?
+        {
             own = true;
             results.push(result);
             continue;
@@ -186,7 +193,12 @@ pub(crate) fn check_fence(txn: &WriteTxn<'_>, context: &CallContext, tenant: i64
     }
 }
 
-fn find(txn: &WriteTxn<'_>, tenant: i64, id: &MemoryId, now: Timestamp) -> Result<Option<Found>> {
+pub(crate) fn find(
+    txn: &WriteTxn<'_>,
+    tenant: i64,
+    id: &MemoryId,
+    now: Timestamp,
+) -> Result<Option<Found>> {
     txn.connection
         .prepare_cached(
             "SELECT item, revision, commit_id, visible_until, content_hash FROM item \
@@ -206,47 +218,6 @@ fn find(txn: &WriteTxn<'_>, tenant: i64, id: &MemoryId, now: Timestamp) -> Resul
                 .optional()
         })
         .map_err(map)
-}
-
-/// Recognises what an earlier attempt at this commit has done already.
-fn own_work(commit: &Commit, write: &Write, found: Option<&Found>) -> Result<Option<WriteResult>> {
-    if !commit.resend {
-        return Ok(None);
-    }
-    match (write, found) {
-        (Write::Put(put), Some(found)) if found.commit == *commit.id.as_bytes() => {
-            Ok(Some(WriteResult {
-                id: put.item.id.clone(),
-                revision: Some(model::revision(found.revision)),
-                existed: put.precondition != Precondition::Absent,
-            }))
-        }
-        // The item has moved on from what the precondition names, and not by this commit's hand:
-        // whether the first attempt came in between cannot be told any more.
-        (Write::Put(put), Some(found)) => {
-            let moved = match &put.precondition {
-                Precondition::Any => false,
-                Precondition::Absent => found.visible,
-                Precondition::Revision(revision) => {
-                    model::revision_number(revision) != Some(found.revision)
-                }
-            };
-            if moved {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    "a later writer has covered the item; whether the first attempt came before \
-                     cannot be told",
-                ));
-            }
-            Ok(None)
-        }
-        (Write::Delete(delete), None) => Ok(Some(WriteResult {
-            id: delete.id.clone(),
-            revision: None,
-            existed: delete.precondition != Precondition::Any,
-        })),
-        _ => Ok(None),
-    }
 }
 
 fn check_precondition(precondition: &Precondition, seen: Option<&Found>) -> Result<()> {

@@ -2,8 +2,8 @@
 //!
 //! An erasure notes the store's counter when it begins and removes what matches up to it; an
 //! update keeps its item's key, so nothing that was there before escapes by being rewritten.
-//! The last step clears the tenant's log and the answers kept under idempotency keys, and folds
-//! the write-ahead log into the file, so that the files' bytes no longer hold the text.
+//! The last step clears the tenant's log and the answers kept under idempotency keys, rewrites the
+//! file and folds the write-ahead log into it, so that the files' bytes no longer hold the text.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use memory_core::traits::{EraseScope, EraseToken, StoreKey, SweepStep, Tombstone};
@@ -94,7 +94,9 @@ pub(crate) fn step(
         Some(place) => place,
         None => Place { began_at: now, end: rows::item_key(tenant, txn.next_number())? },
     };
-    let (first, _) = rows::item_range(tenant);
+    // A token is the caller's word: whatever it says, nothing beyond the tenant's keys is touched.
+    let (first, end) = rows::item_range(tenant);
+    let place = Place { end: place.end.min(end), ..place };
     let found = match scope {
         EraseScope::User(user) => items(
             connection,
@@ -147,8 +149,13 @@ fn finish_user(
             serde_json::from_str(&text).map_err(|_| corrupt("idempotency result"))?;
         for result in results {
             let mac = tombstone(key, &context.tenant, result.id.as_str());
-            let gone: Option<i64> =
-                value(connection, "SELECT 1 FROM tombstone WHERE mac = ?1", [mac.0])?;
+            // An id that was erased once and is there again is not what this answer must forget.
+            let gone: Option<i64> = value(
+                connection,
+                "SELECT 1 FROM tombstone WHERE mac = ?1 AND NOT EXISTS \
+                 (SELECT 1 FROM item WHERE tenant = ?2 AND id = ?3)",
+                params![mac.0, tenant, result.id.as_str()],
+            )?;
             if gone.is_some() {
                 execute(
                     connection,
@@ -203,12 +210,23 @@ fn finish_tenant(txn: &mut WriteTxn<'_>, tenant: i64, now: Timestamp) -> Result<
     Ok(())
 }
 
-/// Folds the write-ahead log into the file and empties it; says whether that was possible.
-pub(crate) fn checkpoint(connection: &Connection) -> Result<bool> {
+/// Clears the file of what was deleted; says whether that was possible.
+///
+/// Deleted cells are overwritten with zeroes, but a page that was balanced before keeps old copies
+/// of cells in its unused part, which only a rewriting of the file removes. Then the write-ahead log
+/// is folded in and emptied. Another process that reads holds up the one or the other.
+pub(crate) fn clear_bytes(connection: &Connection, rewrite: bool) -> Result<bool> {
+    if rewrite {
+        // Not in memory: the copy is as large as the file.
+        connection.execute_batch("PRAGMA temp_store = DEFAULT").map_err(map)?;
+        let done = connection.execute_batch("VACUUM").map_err(map);
+        connection.execute_batch("PRAGMA temp_store = MEMORY").map_err(map)?;
+        done?;
+    }
     let busy: i64 = connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
         .map_err(map)?;
-    Ok(busy == 0)
+    Ok(busy == 0 && rewrite)
 }
 
 fn items(

@@ -10,7 +10,7 @@
 //! | `settings` | every bound, with its default and the reason |
 //! | `schema`, `open` | tables, versions, pragmas, what is refused |
 //! | `writer`, `readers` | the threads |
-//! | `apply`, `rows`, `model` | commits, rows, their encoding |
+//! | `apply`, `resend`, `rows`, `model` | commits, rows, their encoding |
 //! | `sql_filter`, `read` | filters and pages in SQL |
 //! | `indexes`, `search` | the derived indexes |
 //! | `erase`, `changes`, `leases`, `meta`, `upkeep` | administration |
@@ -28,6 +28,7 @@ mod model;
 mod open;
 mod read;
 mod readers;
+mod resend;
 mod rows;
 mod schema;
 mod search;

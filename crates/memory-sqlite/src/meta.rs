@@ -24,15 +24,13 @@ pub(crate) fn set_spaces(
     if stored.spaces.version != wanted.version {
         return Err(Error::new(ErrorKind::Conflict, "the tenant's spaces were changed meanwhile"));
     }
-    // The space that stays active, or the next one that becomes it, keeps its slot.
-    let active_slot = match (&wanted.active, &stored.spaces.next) {
-        (Some(active), Some(next))
-            if active == next && stored.spaces.active.as_ref() != Some(next) =>
-        {
-            1 - stored.active_slot
-        }
-        _ => stored.active_slot,
-    };
+    // A space that is still named keeps its slot: the two turn where the next one becomes active, or
+    // the active one becomes the next.
+    let (before, active) = (&stored.spaces, wanted.active.as_ref());
+    let turned = active != before.active.as_ref()
+        && ((active.is_some() && active == before.next.as_ref())
+            || (wanted.next.is_some() && wanted.next == before.active));
+    let active_slot = if turned { 1 - stored.active_slot } else { stored.active_slot };
     let after = vectors::SpaceSlots {
         // A number of the store, not the next one: after an erasure no old version fits.
         spaces: TenantSpaces { version: txn.next_number().unsigned_abs(), ..wanted.clone() },

@@ -1,7 +1,7 @@
 //! Opening a file: what is refused, the pragmas of each connection, and the first rows.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use memory_core::{Error, ErrorKind, Result};
@@ -80,17 +80,20 @@ fn connect(settings: &SqliteSettings, read_only: bool) -> Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
     };
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    // A path is a path: SQLite as it is built here would read one that begins so as a URI.
-    let path = if settings.path.as_os_str().as_encoded_bytes().starts_with(b"file:") {
-        Path::new(".").join(&settings.path)
-    } else {
-        settings.path.clone()
-    };
-    let connection = Connection::open_with_flags(path, flags).map_err(map)?;
+    let connection = Connection::open_with_flags(plain_path(&settings.path), flags).map_err(map)?;
     connection
         .busy_timeout(Duration::from_millis(u64::from(settings.busy_timeout_ms)))
         .map_err(map)?;
     Ok(connection)
+}
+
+/// A path that is never read as a URI, which SQLite as it is built here does with one that begins so.
+pub(crate) fn plain_path(path: &Path) -> PathBuf {
+    if path.as_os_str().as_encoded_bytes().starts_with(b"file:") {
+        Path::new(".").join(path)
+    } else {
+        path.to_owned()
+    }
 }
 
 fn pragmas(connection: &Connection, settings: &SqliteSettings, plain: bool) -> Result<()> {
@@ -99,9 +102,7 @@ fn pragmas(connection: &Connection, settings: &SqliteSettings, plain: bool) -> R
         connection.pragma_update(None, name, value).map_err(map)
     };
     if !plain {
-        // The answer is the mode in force: a file system without shared memory refuses WAL.
-        let mode: String =
-            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(map)?;
+        let mode = write_ahead(connection, settings.busy_timeout_ms)?;
         if mode != "wal" {
             return Err(Error::unsupported("the file system does not allow write-ahead logging")
                 .with_backend(BACKEND));
@@ -135,6 +136,28 @@ fn pragmas(connection: &Connection, settings: &SqliteSettings, plain: bool) -> R
             .map_err(map)?;
     }
     Ok(())
+}
+
+/// How long to wait between two attempts at a lock that SQLite itself does not wait for.
+const LOCK_PAUSE_MS: u32 = 10;
+
+/// Turns the write-ahead log on, and gives the mode in force: a file system without shared memory
+/// refuses it. SQLite does not wait for the lock that the change of a new file's mode needs, so this
+/// does.
+fn write_ahead(connection: &Connection, busy_timeout_ms: u32) -> Result<String> {
+    let mut left = busy_timeout_ms / LOCK_PAUSE_MS;
+    loop {
+        let mode = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));
+        match mode {
+            Err(rusqlite::Error::SqliteFailure(failure, _))
+                if failure.code == rusqlite::ErrorCode::DatabaseBusy && left > 0 =>
+            {
+                left -= 1;
+                std::thread::sleep(Duration::from_millis(u64::from(LOCK_PAUSE_MS)));
+            }
+            other => return other.map_err(map),
+        }
+    }
 }
 
 /// Looks at the file before SQLite does, for messages that say what is wrong.
@@ -194,12 +217,8 @@ fn first_rows(connection: &Connection, analyzer: &Analyzer) -> Result<()> {
             )
             .map_err(map)?;
     }
-    let fingerprint = analyzer.fingerprint();
-    if stored_analyser(connection)?.as_ref() != Some(&fingerprint) {
+    if stored_analyser(connection)?.as_ref() != Some(&analyzer.fingerprint()) {
         rebuild_terms(connection, analyzer)?;
-        connection
-            .execute("INSERT OR REPLACE INTO meta VALUES ('analyser', ?1)", params![fingerprint])
-            .map_err(map)?;
     }
     Ok(())
 }
@@ -211,13 +230,15 @@ fn stored_analyser(connection: &Connection) -> Result<Option<String>> {
         .map_err(map)
 }
 
-/// Makes every row's terms anew, some thousand to a transaction. Begun again where it was cut off.
+/// Makes every row's terms anew, some thousand to a transaction. While it goes on the file names no
+/// analyser, so that it is begun again, by whichever language, where it was cut off.
 fn rebuild_terms(connection: &Connection, analyzer: &Analyzer) -> Result<()> {
     let mut after = -1_i64;
     loop {
         connection.execute_batch("BEGIN IMMEDIATE").map_err(map)?;
         let batch = (|| {
             let mut last = None;
+            connection.execute("DELETE FROM meta WHERE key = 'analyser'", []).map_err(map)?;
             let mut select = connection
                 .prepare_cached(
                     "SELECT item, author, content FROM item WHERE item > ?1 ORDER BY item LIMIT ?2",
@@ -239,6 +260,10 @@ fn rebuild_terms(connection: &Connection, analyzer: &Analyzer) -> Result<()> {
             drop(select);
             if last.is_none() {
                 rows::reset_every_log(connection)?;
+                let named = params![analyzer.fingerprint()];
+                connection
+                    .execute("INSERT INTO meta VALUES ('analyser', ?1)", named)
+                    .map_err(map)?;
             }
             connection.execute_batch("COMMIT").map_err(map)?;
             Ok(last)

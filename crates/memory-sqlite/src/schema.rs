@@ -91,11 +91,12 @@ pub(crate) fn user_version(connection: &Connection) -> Result<i64> {
 /// # Errors
 /// `Config`: another program's database. `Unsupported`: a newer version.
 pub(crate) fn check_owner(connection: &Connection) -> Result<()> {
-    let id: i32 =
-        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(map)?;
+    // The tables first: whoever makes the file meanwhile commits them together with the id.
     let tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(map)?;
+    let id: i32 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(map)?;
     if tables > 0 && id != APPLICATION_ID {
         return Err(Error::new(ErrorKind::Config, "the file is another program's database")
             .with_backend(BACKEND)

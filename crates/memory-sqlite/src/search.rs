@@ -97,9 +97,10 @@ pub(crate) fn keywords(
         reached(index, query.at_least)?;
         let allowed = allowed(connection, tenant, &query.filter, now)?;
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-        let best = index
-            .keywords()
-            .search(&terms, limit, Bm25::default(), |key| passes(allowed.as_ref(), key));
+        let best = with_ties(limit, |most| {
+            let accept = |key| passes(allowed.as_ref(), key);
+            Ok(index.keywords().search(&terms, most, Bm25::default(), accept))
+        })?;
         let shares = |key: DocKey| {
             if !query.explain {
                 return Vec::new();

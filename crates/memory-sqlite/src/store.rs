@@ -320,10 +320,10 @@ impl RecordStore for SqliteStore {
             return Ok(Vec::new());
         }
         let (owned, ids, projection) = (context.clone(), ids.to_vec(), projection.clone());
-        let now = self.clock.now();
+        let clock = Arc::clone(&self.clock);
         let found = self
             .read("fetch", Some(context), move |connection, _| {
-                read::fetch(connection, &owned, &ids, &projection, now)
+                read::fetch(connection, &owned, &ids, &projection, clock.now())
             })
             .await?;
         let items = found.iter().flatten();
@@ -333,10 +333,11 @@ impl RecordStore for SqliteStore {
     }
 
     async fn query(&self, context: &CallContext, query: &Query) -> Result<Page> {
-        let (owned, query, now) = (context.clone(), query.clone(), self.clock.now());
+        let (owned, query) = (context.clone(), query.clone());
+        let clock = Arc::clone(&self.clock);
         let page = self
             .read("query", Some(context), move |connection, _| {
-                read::query(connection, &owned, &query, now)
+                read::query(connection, &owned, &query, clock.now())
             })
             .await?;
         let bytes = bytes_of(page.items.iter().map(|item| item.content().len()));
@@ -345,10 +346,11 @@ impl RecordStore for SqliteStore {
     }
 
     async fn count(&self, context: &CallContext, filter: &Filter) -> Result<u64> {
-        let (owned, filter, now) = (context.clone(), filter.clone(), self.clock.now());
+        let (owned, filter) = (context.clone(), filter.clone());
+        let clock = Arc::clone(&self.clock);
         let count = self
             .read("count", Some(context), move |connection, _| {
-                read::count(connection, &owned, &filter, now)
+                read::count(connection, &owned, &filter, clock.now())
             })
             .await?;
         self.spend("count", Usage::reads(1));
@@ -387,12 +389,17 @@ impl RecordStore for SqliteStore {
             }
             Progress::Done { erased, began_at } => {
                 self.spend("erase", Usage::writes(0, erased));
-                // The rows are gone; what the checkpoint meets is told by the receipt.
-                let checkpoint = self.queues()?.writer.plain(erase::checkpoint).await;
+                // The rows are gone; what the clearing meets is told by the receipt.
+                let rewrite = self.settings.erase_rewrites && !self.settings.is_in_memory();
+                let cleared = self
+                    .queues()?
+                    .writer
+                    .plain(move |connection| erase::clear_bytes(connection, rewrite))
+                    .await;
                 let receipt = EraseReceipt {
                     began_at,
                     ended_at: self.clock.now(),
-                    bytes_cleared: checkpoint.unwrap_or(false),
+                    bytes_cleared: cleared.unwrap_or(false) || self.settings.is_in_memory(),
                 };
                 Ok(EraseStep { erased, next: None, receipt: Some(receipt) })
             }
@@ -435,10 +442,11 @@ impl VectorIndex for SqliteStore {
             })
             .collect::<Result<Vec<_>>>()
             .map_err(|error| named(error, operation))?;
-        let (owned, space, now) = (context.clone(), space.clone(), self.clock.now());
+        let (owned, space) = (context.clone(), space.clone());
+        let clock = Arc::clone(&self.clock);
         let outcomes = self
             .write(operation, Some(context), move |txn| {
-                meta::write_vectors(txn, &owned, &space, &writes, now)
+                meta::write_vectors(txn, &owned, &space, &writes, clock.now())
             })
             .await?;
         self.spend(operation, Usage::writes(outcomes.len() as u64, 0));
@@ -457,10 +465,11 @@ impl VectorIndex for SqliteStore {
             .iter()
             .map(|id| VectorWrite { id: id.clone(), revision: None, vector: None })
             .collect();
-        let (owned, space, now) = (context.clone(), space.clone(), self.clock.now());
+        let (owned, space) = (context.clone(), space.clone());
+        let clock = Arc::clone(&self.clock);
         let outcomes = self
             .write(operation, Some(context), move |txn| {
-                meta::write_vectors(txn, &owned, &space, &writes, now)
+                meta::write_vectors(txn, &owned, &space, &writes, clock.now())
             })
             .await?;
         self.spend(operation, Usage::writes(0, outcomes.len() as u64));
@@ -468,10 +477,11 @@ impl VectorIndex for SqliteStore {
     }
 
     async fn search(&self, context: &CallContext, query: &VectorQuery) -> Result<IndexHits> {
-        let (owned, query, now) = (context.clone(), query.clone(), self.clock.now());
+        let (owned, query) = (context.clone(), query.clone());
+        let clock = Arc::clone(&self.clock);
         let hits = self
             .read("search_vectors", Some(context), move |connection, shared| {
-                search::nearest(connection, &shared.indexes, &owned, &query, now)
+                search::nearest(connection, &shared.indexes, &owned, &query, clock.now())
             })
             .await?;
         self.spend("search_vectors", Usage::reads(hits.hits.len() as u64));
@@ -525,10 +535,18 @@ impl KeywordIndex for SqliteStore {
     }
 
     async fn search(&self, context: &CallContext, query: &KeywordQuery) -> Result<IndexHits> {
-        let (owned, query, now) = (context.clone(), query.clone(), self.clock.now());
+        let (owned, query) = (context.clone(), query.clone());
+        let clock = Arc::clone(&self.clock);
         let hits = self
             .read("search_keywords", Some(context), move |connection, shared| {
-                search::keywords(connection, &shared.indexes, &shared.analyzer, &owned, &query, now)
+                search::keywords(
+                    connection,
+                    &shared.indexes,
+                    &shared.analyzer,
+                    &owned,
+                    &query,
+                    clock.now(),
+                )
             })
             .await?;
         self.spend("search_keywords", Usage::reads(hits.hits.len() as u64));

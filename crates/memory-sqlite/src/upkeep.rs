@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use memory_core::traits::{BackupReport, ChangePosition, StoreStats, TenantStats, VerifyReport};
 use memory_core::{CallContext, ContentHash, Error, ErrorKind, Result, Timestamp};
 use memory_text::Analyzer;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OpenFlags, params};
 
 use crate::BACKEND;
 use crate::error::{corrupt, map};
@@ -236,7 +236,7 @@ fn contents(connection: &Connection, analyzer: &Analyzer, report: &mut VerifyRep
 /// The copy is made under another name, synced, and linked to its place, so that it is whole or
 /// not there.
 pub(crate) fn backup(connection: &Connection, target: &str) -> Result<BackupReport> {
-    let target = PathBuf::from(target);
+    let target = crate::open::plain_path(Path::new(target));
     let refuse = |kind, words: &str| Error::new(kind, words).with_backend(BACKEND);
     if target.as_os_str().is_empty() {
         return Err(refuse(ErrorKind::InvalidInput, "a backup needs a path"));
@@ -245,8 +245,14 @@ pub(crate) fn backup(connection: &Connection, target: &str) -> Result<BackupRepo
         return Err(refuse(ErrorKind::AlreadyExists, "something is at the backup's path already"));
     }
     let mut partial = target.as_os_str().to_owned();
-    partial.push(format!(".{}.partial", std::process::id()));
+    // A name that no other backup has, whatever process or machine it runs on.
+    let name: String = connection
+        .query_row("SELECT lower(hex(randomblob(8)))", [], |row| row.get(0))
+        .map_err(map)?;
+    partial.push(format!(".{name}.partial"));
     let partial = PathBuf::from(partial);
+    // Created first, so that a folder that is missing or closed is told by the file system.
+    std::fs::OpenOptions::new().write(true).create_new(true).open(&partial).map_err(io)?;
     let done = copy_to(connection, &partial).and_then(|bytes| {
         // A link refuses a place that was taken meanwhile, where a rename would not.
         match std::fs::hard_link(&partial, &target) {
@@ -265,9 +271,8 @@ pub(crate) fn backup(connection: &Connection, target: &str) -> Result<BackupRepo
 }
 
 fn copy_to(connection: &Connection, partial: &Path) -> Result<u64> {
-    // Created first, so that a folder that is missing or closed is told by the file system.
-    std::fs::OpenOptions::new().write(true).create_new(true).open(partial).map_err(io)?;
-    let mut copy = Connection::open(partial).map_err(map)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut copy = Connection::open_with_flags(partial, flags).map_err(map)?;
     {
         let backup = rusqlite::backup::Backup::new(connection, &mut copy).map_err(map)?;
         loop {

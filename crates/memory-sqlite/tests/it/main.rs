@@ -3,6 +3,7 @@
 mod common;
 mod concurrency;
 mod durability;
+mod edges;
 mod erasure;
 mod indexes;
 mod refusals;
