@@ -6,7 +6,7 @@ use memory_core::limits::TOP_K;
 use memory_core::traits::{
     HitRecords, KeywordIndex, KeywordQuery, RecordStore, VectorIndex, VectorQuery,
 };
-use memory_core::{CallContext, Error, ErrorKind, Result};
+use memory_core::{CallContext, Capabilities, Capability, Error, ErrorKind, Result};
 
 use crate::answer::{ArmHit, ArmShare, Explanation, Hit, SearchAnswer};
 use crate::arms::{Arms, Drops};
@@ -181,18 +181,24 @@ impl Searcher {
                     .with_filter(request.filter.clone())
                     .with_explain(request.explain)
                     .with_at_least(request.at_least)
-                    .with_records(records.cloned());
+                    .with_records(records.filter(|_| brings(&index.capabilities())).cloned());
                 (index, query)
             }),
             vector.map(|(index, (space, vector))| {
                 let query = VectorQuery::new(space.clone(), vector.clone(), width)
                     .with_filter(request.filter.clone())
                     .with_at_least(request.at_least)
-                    .with_records(records.cloned());
+                    .with_records(records.filter(|_| brings(&index.capabilities())).cloned());
                 (index, query)
             }),
         )
     }
+}
+
+/// Whether an index may bring records along. Only one that is kept with its records knows them as
+/// they are; of any other they are read from the store.
+fn brings(capabilities: &Capabilities) -> bool {
+    capabilities.has(Capability::CoLocated)
 }
 
 /// The records that the arms may bring along: the first ones, which will be the answer or most of

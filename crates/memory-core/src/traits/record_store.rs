@@ -79,7 +79,9 @@ pub trait RecordStore: Send + Sync + Debug {
     ///   key, a commit that is sent again with `resend` recognises its own work by its id: a
     ///   create or compare-and-swap that finds its own commit id has succeeded, a delete that
     ///   finds nothing has succeeded, and where a later writer has covered it the answer is a
-    ///   `Conflict` that says so.
+    ///   `Conflict` that says so. What cannot be seen cannot be told: a put without a precondition
+    ///   whose every record has been overwritten since is done again, as the last writer, and a
+    ///   create whose record has been deleted since creates it again.
     /// - Ordering: commits of a tenant take effect in the order of their positions.
     ///
     /// # Errors

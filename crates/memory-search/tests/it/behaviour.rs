@@ -11,8 +11,8 @@ use memory_core::traits::{
     MockRecordStore, MockVectorIndex, UpsertOutcome, VectorEntry, VectorIndex, VectorQuery,
 };
 use memory_core::{
-    CallContext, Capabilities, Durability, EmbeddingSpace, Error, ErrorKind, Field, Filter, Health,
-    MemoryId, Result,
+    CallContext, Capabilities, Capability, Durability, EmbeddingSpace, Error, ErrorKind, Field,
+    Filter, Health, MemoryId, Result,
 };
 use memory_search::{Arm, ArmSelection, FusionSettings, Limit, SearchRequest, SearchSettings};
 
@@ -144,13 +144,21 @@ fn what_is_asked_for_reaches_the_indexes() {
         assert_eq!(query.text, "what does ada drink");
         assert_eq!((&query.filter, query.limit), (&want, 400));
         assert_eq!((query.explain, query.at_least), (true, Some(ChangePosition(7))));
+        assert!(query.records.is_none(), "an index elsewhere brings no records along");
         Ok(IndexHits::default())
     });
+    keywords
+        .expect_capabilities()
+        .returning(|| Capabilities::new("elsewhere", [], Durability::Volatile));
     let mut vectors = MockVectorIndex::new();
+    vectors
+        .expect_capabilities()
+        .returning(|| Capabilities::new("beside", [Capability::CoLocated], Durability::Volatile));
     vectors.expect_search().times(1).returning(move |_, query| {
         assert_eq!((&query.space, &query.vector[..]), (&space(), &[1.0, 0.0][..]));
         assert_eq!((&query.filter, query.limit), (&filter, 400));
         assert_eq!(query.at_least, Some(ChangePosition(7)));
+        assert_eq!(query.records.as_ref().map(|records| records.first), Some(100));
         Ok(IndexHits { hits: Vec::new(), exact: true })
     });
     let answer = search_over(
@@ -170,6 +178,9 @@ fn an_arm_that_fails_fails_the_search() {
     for kind in [ErrorKind::Timeout, ErrorKind::Unavailable, ErrorKind::Unsupported] {
         let mut vectors = MockVectorIndex::new();
         vectors.expect_search().returning(move |_, _| Err(Error::new(kind, "away")));
+        vectors
+            .expect_capabilities()
+            .returning(|| Capabilities::new("mock", [], Durability::Volatile));
         let error =
             search_over(world.store(), Some(Arc::new(vectors)), Some(world.keywords()), &by_both())
                 .unwrap_err();
@@ -177,6 +188,9 @@ fn an_arm_that_fails_fails_the_search() {
         assert_eq!(error.context(), [("arm", "vector".to_owned())]);
 
         let mut keywords = MockKeywordIndex::new();
+        keywords
+            .expect_capabilities()
+            .returning(|| Capabilities::new("mock", [], Durability::Volatile));
         keywords.expect_search().returning(move |_, _| Err(Error::new(kind, "away")));
         let keywords: Option<Arc<dyn KeywordIndex>> = Some(Arc::new(keywords));
         let error = search_over(world.store(), Some(world.vectors()), keywords, &by_both());

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use memory_core::limits::COMMIT_BYTES;
 use memory_core::{
-    CallContext, Commit, ContentHash, Error, ErrorKind, MemoryId, MemoryItem, Projection, Put,
-    Result, SpaceId, Vectors, Write,
+    CallContext, Commit, ContentHash, Error, ErrorKind, MemoryId, MemoryItem, Precondition,
+    Projection, Put, Result, SpaceId, Vectors, Write, WriteResult,
 };
 
 use super::TenantMemory;
@@ -269,6 +269,36 @@ impl TenantMemory {
         Ok(left)
     }
 
+    /// Takes back what was written for ids that were erased between the first look and the commit,
+    /// so that no import brings back what an erasure that ended meanwhile has removed.
+    async fn undo_erased(
+        &self,
+        context: &CallContext,
+        written: &[WriteResult],
+    ) -> Result<BTreeSet<MemoryId>> {
+        let ids: Vec<MemoryId> = written.iter().map(|result| result.id.clone()).collect();
+        let erased = self.inner().backend.meta.erased(context, &ids).await?;
+        let mut gone = BTreeSet::new();
+        for (result, _) in written.iter().zip(erased).filter(|(_, erased)| *erased) {
+            let precondition =
+                result.revision.clone().map_or(Precondition::Any, Precondition::Revision);
+            let delete = Write::delete(result.id.clone(), precondition);
+            let commit = Commit::new(self.inner().ids.commit_id(), vec![delete]);
+            match self.send(context, commit).await {
+                Ok(_) => {}
+                // Somebody has written it since, or has removed it already.
+                Err(refused)
+                    if matches!(
+                        refused.error.kind(),
+                        ErrorKind::NotFound | ErrorKind::Conflict
+                    ) => {}
+                Err(refused) => return Err(refused.error),
+            }
+            gone.insert(result.id.clone());
+        }
+        Ok(gone)
+    }
+
     /// Takes out the memories whose ids are taken, as the policy says. Somebody may still take an
     /// id between this read and the commit; the precondition finds that.
     async fn without_taken(
@@ -339,7 +369,15 @@ impl TenantMemory {
             }
             match sent {
                 Ok(receipt) => {
+                    let erased = match policy.keep_erased {
+                        true => self.undo_erased(context, &receipt.results).await?,
+                        false => BTreeSet::new(),
+                    };
                     for (ready, result) in part.into_iter().zip(receipt.results) {
+                        if erased.contains(&result.id) {
+                            outcomes[ready.place] = ItemOutcome::Erased(result.id);
+                            continue;
+                        }
                         let replaced = result.existed && policy.on_conflict == OnConflict::Replace;
                         outcomes[ready.place] = match replaced {
                             true => ItemOutcome::Replaced(result.id),

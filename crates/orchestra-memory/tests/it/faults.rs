@@ -409,3 +409,36 @@ fn health_and_close_speak_for_every_part() {
     // One part that fails keeps no other from being closed.
     assert_eq!(block_on(memory.close()).unwrap_err().kind(), ErrorKind::Unavailable);
 }
+
+#[test]
+fn an_import_takes_back_what_was_erased_while_it_wrote() {
+    // Nothing was erased when the import looked, and one id was by the time it had written.
+    let mut meta = MockStoreMeta::new();
+    let looks = AtomicUsize::new(0);
+    meta.expect_erased().times(2).returning(move |_, ids| {
+        let first = looks.fetch_add(1, Ordering::SeqCst) == 0;
+        Ok(ids.iter().map(|id| !first && id.as_str() == "gone").collect())
+    });
+    let mut records = MockRecordStore::new();
+    let deleted = Arc::new(Mutex::new(Vec::new()));
+    let log = deleted.clone();
+    records.expect_commit().times(2).returning(move |_, commit| {
+        for write in &commit.writes {
+            if let Write::Delete(delete) = write {
+                log.lock().unwrap().push((delete.id.clone(), delete.precondition.clone()));
+            }
+        }
+        Ok(written(&commit))
+    });
+    let memory = mock_memory(records, meta);
+    let lines = "{\"id\":\"gone\",\"user_id\":\"ada\",\"content\":\"x\"}\n\
+                 {\"id\":\"stays\",\"user_id\":\"ada\",\"content\":\"y\"}\n";
+    let import = memory.default_tenant();
+    let report = block_on(import.import(lines.as_bytes(), ImportOptions::new("lines")));
+    assert!(report.stopped.is_none(), "{report:?}");
+    assert_eq!((report.added, report.erased), (1, 1), "{report:?}");
+    let deleted = deleted.lock().unwrap();
+    assert_eq!(deleted.len(), 1);
+    assert_eq!(deleted[0].0, id("gone"));
+    assert!(matches!(deleted[0].1, Precondition::Revision(_)), "only what this import wrote");
+}
