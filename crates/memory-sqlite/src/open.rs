@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use memory_core::{Error, ErrorKind, Result};
 use memory_text::Analyzer;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, params};
 
 use crate::BACKEND;
 use crate::error::map;
 use crate::schema;
 use crate::settings::{SqliteSettings, Synchronous};
-use crate::{model, rows};
+use crate::{model, rows, upkeep};
 
 /// The first bytes of every SQLite file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -48,7 +48,7 @@ pub(crate) fn writer(settings: &SqliteSettings, analyzer: &Analyzer) -> Result<C
             )
             .with_backend(BACKEND));
         }
-        if stored_analyser(&connection)?.as_ref() != Some(&analyzer.fingerprint()) {
+        if upkeep::analyser(&connection)?.as_ref() != Some(&analyzer.fingerprint()) {
             return Err(Error::new(
                 ErrorKind::Config,
                 "the file's keyword terms are of another language, and it is opened read-only",
@@ -217,17 +217,10 @@ fn first_rows(connection: &Connection, analyzer: &Analyzer) -> Result<()> {
             )
             .map_err(map)?;
     }
-    if stored_analyser(connection)?.as_ref() != Some(&analyzer.fingerprint()) {
+    if upkeep::analyser(connection)?.as_ref() != Some(&analyzer.fingerprint()) {
         rebuild_terms(connection, analyzer)?;
     }
     Ok(())
-}
-
-fn stored_analyser(connection: &Connection) -> Result<Option<String>> {
-    connection
-        .query_row("SELECT value FROM meta WHERE key = 'analyser'", [], |row| row.get(0))
-        .optional()
-        .map_err(map)
 }
 
 /// Makes every row's terms anew, some thousand to a transaction. While it goes on the file names no

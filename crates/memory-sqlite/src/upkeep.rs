@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use memory_core::traits::{BackupReport, ChangePosition, StoreStats, TenantStats, VerifyReport};
 use memory_core::{CallContext, ContentHash, Error, ErrorKind, Result, Timestamp};
 use memory_text::Analyzer;
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags};
 
 use crate::BACKEND;
 use crate::error::{corrupt, map};
@@ -329,7 +329,7 @@ pub(crate) fn ping(connection: &Connection) -> Result<()> {
     rows::read_counter(connection).map(|_| ())
 }
 
-/// The fingerprint of the analyser that the terms were made with.
+/// The fingerprint of the analyser that the terms were made with; `None` while they are made anew.
 pub(crate) fn analyser(connection: &Connection) -> Result<Option<String>> {
-    value(connection, "SELECT value FROM meta WHERE key = ?1", params!["analyser"])
+    value(connection, "SELECT value FROM meta WHERE key = 'analyser'", [])
 }

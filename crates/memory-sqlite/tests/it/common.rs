@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use memory_core::traits::{NoLedger, RecordStore, StoreMeta, TenantSpaces};
+use memory_core::traits::{
+    EraseReceipt, EraseScope, NoLedger, RecordStore, StoreMeta, TenantSpaces,
+};
 use memory_core::{
     CallContext, Commit, CommitReceipt, EmbeddingSpace, IdSource, ManualClock, MemoryId,
     MemoryItem, Metric, Precondition, RandomIds, Result, TenantId, Timestamp, UserId, Vectors,
@@ -64,4 +66,32 @@ pub(crate) async fn space(store: &SqliteStore, context: &CallContext) -> Embeddi
 pub(crate) fn with_vector(item: MemoryItem, space: &EmbeddingSpace, vector: [f32; 3]) -> Write {
     let vectors = BTreeMap::from([(space.id(), vector.to_vec())]);
     Write::put(item, Vectors::Replace(vectors), Precondition::Any)
+}
+
+/// Whether a file of a folder holds a text in its bytes.
+pub(crate) fn files_hold(folder: &Path, text: &str) -> bool {
+    let files = std::fs::read_dir(folder).expect("the folder is read");
+    files.map(|entry| entry.expect("an entry").path()).any(|path| {
+        let bytes = std::fs::read(path).expect("the file is read");
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
+}
+
+/// Erases to the end: how many items, and the receipt.
+pub(crate) async fn erase(
+    store: &SqliteStore,
+    context: &CallContext,
+    scope: &EraseScope,
+) -> (u64, EraseReceipt) {
+    let (mut total, mut resume, mut steps) = (0, None, 0);
+    loop {
+        let step = store.erase(context, scope, resume).await.expect("a step of the erasure");
+        total += step.erased;
+        steps += 1;
+        assert!(steps < 1_000, "the erasure does not end");
+        match step.receipt {
+            Some(receipt) => return (total, receipt),
+            None => resume = Some(step.next.expect("a step without receipt goes on")),
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! Cases that are easy to get wrong: hostile tokens, resends that are covered, races at the opening,
 //! traces in unused parts of pages, spaces that change places.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use memory_core::traits::{
@@ -13,7 +12,9 @@ use memory_core::{
 };
 use memory_sqlite::SqliteSettings;
 
-use crate::common::{commit, id, item, open, open_with, put, space, tenant, with_vector};
+use crate::common::{
+    commit, erase, files_hold, id, item, open, open_with, put, space, tenant, with_vector,
+};
 
 #[tokio::test]
 async fn a_forged_token_reaches_no_other_tenant() {
@@ -51,14 +52,6 @@ async fn a_resend_never_covers_a_later_writer() {
     assert!(store.fetch_one(&context, &id("b")).await.unwrap().is_none(), "it stays deleted");
 }
 
-fn files_hold(folder: &Path, text: &str) -> bool {
-    let files = std::fs::read_dir(folder).expect("the folder is read");
-    files.map(|entry| entry.expect("an entry").path()).any(|path| {
-        let bytes = std::fs::read(path).expect("the file is read");
-        bytes.windows(text.len()).any(|window| window == text.as_bytes())
-    })
-}
-
 #[tokio::test]
 async fn an_erasure_reaches_what_balanced_pages_keep() {
     let folder = tempfile::tempdir().unwrap();
@@ -93,14 +86,7 @@ async fn an_erasure_reaches_what_balanced_pages_keep() {
     }
     assert!(files_hold(folder.path(), "xyzzyplugh") && files_hold(folder.path(), "zoe-mark"));
     let scope = EraseScope::User(UserId::new("zoe").unwrap());
-    let mut resume = None;
-    let receipt = loop {
-        let step = store.erase(&context, &scope, resume).await.unwrap();
-        match step.receipt {
-            Some(receipt) => break receipt,
-            None => resume = step.next,
-        }
-    };
+    let (_, receipt) = erase(&store, &context, &scope).await;
     assert!(receipt.bytes_cleared);
     assert!(!files_hold(folder.path(), "xyzzyplugh"), "the text is in the files' bytes");
     assert!(!files_hold(folder.path(), "zoe-mark"), "the metadata is in the files' bytes");

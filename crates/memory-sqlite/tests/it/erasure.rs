@@ -1,40 +1,12 @@
 //! After an erasure the files' bytes no longer hold the text.
 
-use std::path::Path;
-
 use memory_core::traits::{
-    EraseReceipt, EraseScope, KeywordIndex, KeywordQuery, RecordStore, StoreMeta, TenantDirectory,
+    EraseScope, KeywordIndex, KeywordQuery, RecordStore, StoreMeta, TenantDirectory,
 };
-use memory_core::{CallContext, Filter, IdempotencyKey, UserId};
-use memory_sqlite::{SqliteSettings, SqliteStore};
+use memory_core::{Filter, IdempotencyKey, UserId};
+use memory_sqlite::SqliteSettings;
 
-use crate::common::{commit, id, item, open, open_with, put, tenant};
-
-fn files_hold(folder: &Path, text: &str) -> bool {
-    let files = std::fs::read_dir(folder).expect("the folder is read");
-    files.map(|entry| entry.expect("an entry").path()).any(|path| {
-        let bytes = std::fs::read(path).expect("the file is read");
-        bytes.windows(text.len()).any(|window| window == text.as_bytes())
-    })
-}
-
-async fn erase(
-    store: &SqliteStore,
-    context: &CallContext,
-    scope: &EraseScope,
-) -> (u64, EraseReceipt) {
-    let (mut total, mut resume, mut steps) = (0, None, 0);
-    loop {
-        let step = store.erase(context, scope, resume).await.expect("a step of the erasure");
-        total += step.erased;
-        steps += 1;
-        assert!(steps < 1_000, "the erasure does not end");
-        match step.receipt {
-            Some(receipt) => return (total, receipt),
-            None => resume = Some(step.next.expect("a step without receipt goes on")),
-        }
-    }
-}
+use crate::common::{commit, erase, files_hold, id, item, open, open_with, put, tenant};
 
 #[tokio::test]
 async fn a_users_bytes_are_gone_and_others_stay() {
