@@ -125,7 +125,8 @@ mod tests {
     ) -> Vec<(String, f64)> {
         let (keyword, vector) = (keyword.map(list), vector.map(list));
         let lists = [keyword.as_deref(), vector.as_deref()];
-        fuse(lists, Some(Metric::Euclidean), &FusionSettings::default())
+        let settings = FusionSettings::default().with_keyword(0.45).with_vector(0.55);
+        fuse(lists, Some(Metric::Euclidean), &settings)
             .into_iter()
             .map(|item| (item.id.to_string(), item.score))
             .collect()

@@ -11,7 +11,7 @@
 //! | `schema`, `open` | tables, versions, pragmas, what is refused |
 //! | `writer`, `readers` | the threads |
 //! | `apply`, `resend`, `rows`, `model` | commits, rows, their encoding |
-//! | `sql_filter`, `read` | filters and pages in SQL |
+//! | `sql_filter`, `read`, `missing` | filters and pages in SQL |
 //! | `indexes`, `search` | the derived indexes |
 //! | `erase`, `changes`, `leases`, `meta`, `upkeep` | administration |
 //! | `store`, `administration` | the handle that implements the traits |
@@ -24,6 +24,7 @@ mod error;
 mod indexes;
 mod leases;
 mod meta;
+mod missing;
 mod model;
 mod open;
 mod read;

@@ -26,7 +26,7 @@ use crate::meta::VectorWrite;
 use crate::readers::Readers;
 use crate::settings::{SqliteSettings, Synchronous};
 use crate::writer::{WriteTxn, Writer, WriterCounters, WriterSettings};
-use crate::{BACKEND, apply, erase, meta, open, read, search, upkeep, vectors};
+use crate::{BACKEND, apply, erase, meta, missing, open, read, search, upkeep, vectors};
 
 /// Most entries of one upsert or removal of vectors or texts, as the traits say.
 const ENTRIES: usize = 1_000;
@@ -474,6 +474,25 @@ impl VectorIndex for SqliteStore {
             .await?;
         self.spend(operation, Usage::writes(0, outcomes.len() as u64));
         Ok(())
+    }
+
+    async fn missing(
+        &self,
+        context: &CallContext,
+        space: &EmbeddingSpace,
+        after: Option<MemoryId>,
+        limit: u32,
+    ) -> Result<Vec<MemoryId>> {
+        let operation = "missing_vectors";
+        let (owned, space) = (context.clone(), space.clone());
+        let clock = Arc::clone(&self.clock);
+        let ids = self
+            .read(operation, Some(context), move |connection, _| {
+                missing::page(connection, &owned, &space, after.as_ref(), limit, clock.now())
+            })
+            .await?;
+        self.spend(operation, Usage::reads(ids.len() as u64));
+        Ok(ids)
     }
 
     async fn search(&self, context: &CallContext, query: &VectorQuery) -> Result<IndexHits> {

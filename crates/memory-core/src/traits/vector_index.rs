@@ -158,6 +158,28 @@ pub trait VectorIndex: Send + Sync + Debug {
         ids: &[MemoryId],
     ) -> Result<()>;
 
+    /// Ids of visible items that have no vector in the space, in the order of their bytes, after
+    /// the given one, which need not be there; `None` begins. At most `limit` of them, 1 to 1,000,
+    /// and fewer only if no more follow.
+    ///
+    /// It is what is left to embed: items that were put without a vector, and items whose content
+    /// changed and whose vector went with it. A call may look at every item of the tenant.
+    ///
+    /// Each call by itself sees one state, several calls do not: whoever goes on after the last id
+    /// of each answer gets no id twice, and an item that comes to lack a vector behind that id is
+    /// found by the next walk from the beginning.
+    ///
+    /// # Errors
+    /// `InvalidInput`: the limit, an unknown space. `Unsupported`: the index is not kept with its
+    /// records ([`crate::Capability::CoLocated`]) and does not know the items that it lacks.
+    async fn missing(
+        &self,
+        context: &CallContext,
+        space: &EmbeddingSpace,
+        after: Option<MemoryId>,
+        limit: u32,
+    ) -> Result<Vec<MemoryId>>;
+
     /// Finds the nearest items that pass the filter. No vectors in the space: no hits.
     ///
     /// # Errors

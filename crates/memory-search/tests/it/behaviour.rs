@@ -372,6 +372,15 @@ impl VectorIndex for Meeting {
     async fn remove(&self, _: &CallContext, _: &EmbeddingSpace, _: &[MemoryId]) -> Result<()> {
         not_here()
     }
+    async fn missing(
+        &self,
+        _: &CallContext,
+        _: &EmbeddingSpace,
+        _: Option<MemoryId>,
+        _: u32,
+    ) -> Result<Vec<MemoryId>> {
+        not_here()
+    }
     async fn search(&self, _: &CallContext, _: &VectorQuery) -> Result<IndexHits> {
         self.meet().await
     }

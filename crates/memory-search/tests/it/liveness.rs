@@ -4,10 +4,10 @@ use memory_core::traits::IndexHit;
 use memory_core::{Field, Filter, MetaKey, Projection, Revision};
 use memory_search::{ArmSelection, Limit, SearchRequest, SearchSettings};
 
-use crate::world::{World, by_both, by_text, hit, ids, item, scores};
+use crate::world::{World, by_both, by_text, hit, ids, item, scores, settings};
 
 fn small() -> SearchSettings {
-    SearchSettings::default().with_candidates_per_hit(1).with_min_candidates(1)
+    settings().with_candidates_per_hit(1).with_min_candidates(1)
 }
 
 /// `count` records and a keyword index that has them in order; those before `dead` are deleted.

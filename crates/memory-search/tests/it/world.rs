@@ -13,7 +13,7 @@ use memory_core::{
     CallContext, Capabilities, Capability, Durability, EmbeddingSpace, Error, MemoryId, MemoryItem,
     Metric, Result, Revision, TenantId, Timestamp, UserId,
 };
-use memory_search::{SearchAnswer, SearchRequest, SearchSettings, Searcher};
+use memory_search::{FusionSettings, SearchAnswer, SearchRequest, SearchSettings, Searcher};
 
 /// What the mocks answer with and what they were asked.
 #[derive(Debug, Default)]
@@ -178,6 +178,8 @@ impl World {
 
     pub(crate) fn searcher(&self) -> Searcher {
         Searcher::new(self.store(), Some(self.vectors()), Some(self.keywords()))
+            .with_settings(settings())
+            .unwrap()
     }
 
     pub(crate) fn search(&self, request: &SearchRequest) -> Result<SearchAnswer> {
@@ -200,7 +202,8 @@ pub(crate) fn search_over(
     keywords: Option<Arc<dyn KeywordIndex>>,
     request: &SearchRequest,
 ) -> Result<SearchAnswer, Error> {
-    block_on(Searcher::new(store, vectors, keywords).search(&context(), request))
+    let searcher = Searcher::new(store, vectors, keywords).with_settings(settings())?;
+    block_on(searcher.search(&context(), request))
 }
 
 pub(crate) fn ids(answer: &SearchAnswer) -> Vec<&str> {
@@ -233,4 +236,10 @@ fn catch_up(state: &mut State) {
             }
         }
     }
+}
+
+/// Weights by which the tests' sums are easy to follow.
+pub(crate) fn settings() -> SearchSettings {
+    let fusion = FusionSettings::default().with_keyword(0.45).with_vector(0.55);
+    SearchSettings::default().with_fusion(fusion)
 }

@@ -161,6 +161,16 @@ macro_rules! __for_each_check {
                 vector_search_is_bounded [VectorSearch CoLocated] [];
                 failed_commits_leave_vectors_alone [VectorSearch CoLocated] [];
             }
+            missing {
+                missing_vectors_are_listed [VectorSearch CoLocated] [];
+                missing_vectors_follow_the_items [VectorSearch CoLocated] [];
+                missing_vectors_come_in_pages [VectorSearch CoLocated] [];
+                missing_vectors_behind_a_walk_wait_for_the_next [VectorSearch CoLocated] [];
+                expired_items_miss_no_vector [VectorSearch CoLocated Expiry] [];
+                missing_vectors_stay_in_their_tenant [VectorSearch CoLocated] [];
+                missing_vectors_are_those_of_one_space [VectorSearch CoLocated] [];
+                missing_vectors_are_bounded [VectorSearch CoLocated] [];
+            }
             keywords {
                 items_are_found_by_their_words [KeywordSearch CoLocated] [];
                 updates_change_the_words [KeywordSearch CoLocated] [];

@@ -170,6 +170,8 @@ pub enum Op {
     Erase { tenant: usize, user: Option<usize> },
     /// A search for neighbours.
     Nearest { tenant: usize, vector: usize, filter: FilterOp, limit: u32 },
+    /// What lacks a vector, in pages.
+    Missing { tenant: usize, limit: u32 },
     /// A search for words.
     Words { tenant: usize, text: usize, filter: FilterOp },
 }
@@ -267,6 +269,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         1 => (tenant(), prop::option::weighted(0.7, 0..USERS.len()))
             .prop_map(|(tenant, user)| Op::Erase { tenant, user }),
         3 => nearest,
+        2 => (tenant(), 1..5_u32).prop_map(|(tenant, limit)| Op::Missing { tenant, limit }),
         2 => words,
     ]
 }

@@ -129,10 +129,13 @@ impl Run {
             Op::Nearest { tenant, vector, filter, limit } if self.has_vectors => {
                 self.nearest(*tenant, VECTORS[*vector], filter, *limit).await?;
             }
+            Op::Missing { tenant, limit } if self.knows_missing()? => {
+                self.missing(*tenant, *limit).await?;
+            }
             Op::Words { tenant, text, filter } if self.subject.keywords().is_ok() => {
                 self.words(*tenant, WORDS[*text], filter).await?;
             }
-            Op::Nearest { .. } | Op::Words { .. } => {}
+            Op::Nearest { .. } | Op::Missing { .. } | Op::Words { .. } => {}
         }
         for place in 0..TENANTS.len() {
             self.follow_changes(place).await?;
@@ -396,6 +399,27 @@ impl Run {
         let distinct: BTreeSet<_> = left.iter().map(|hit| &hit.id).collect();
         ensure_eq!(distinct.len(), left.len(), "the distinct neighbours");
         Ok(())
+    }
+
+    /// Whether the store's index knows the items that it lacks.
+    fn knows_missing(&self) -> CheckResult<bool> {
+        Ok(self.has_vectors && self.subject.vectors()?.capabilities().has(Capability::CoLocated))
+    }
+
+    async fn missing(&self, tenant: usize, limit: u32) -> CheckResult {
+        let (ctx, space) = (self.ctx(tenant)?, one_space()?);
+        let mut after = None;
+        // The last page is the one that is empty; there is one page an id at the most.
+        for _ in 0..=IDS.len() {
+            let left = self.subject.vectors()?.missing(&ctx, &space, after.clone(), limit).await?;
+            let right = self.reference.vectors()?.missing(&ctx, &space, after, limit).await?;
+            ensure_eq!(left, right, "the items without a vector");
+            after = left.last().cloned();
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+        Err(Failure::new("the pages of items without a vector do not come to an end"))
     }
 
     async fn words(&self, tenant: usize, text: &str, filter: &FilterOp) -> CheckResult {

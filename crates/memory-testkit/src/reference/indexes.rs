@@ -14,7 +14,7 @@ use memory_core::{
 
 use super::commit::check_fence;
 use super::state::{State, Tenant};
-use super::{ReferenceStore, check_many};
+use super::{ReferenceStore, check_limit, check_many};
 
 /// BM25's saturation and length weight; the common defaults (Robertson and Zaragoza, 2009).
 const K1: f64 = 1.2;
@@ -125,6 +125,28 @@ impl VectorIndex for ReferenceStore {
             }
         }
         Ok(())
+    }
+
+    async fn missing(
+        &self,
+        context: &CallContext,
+        space: &EmbeddingSpace,
+        after: Option<MemoryId>,
+        limit: u32,
+    ) -> Result<Vec<MemoryId>> {
+        let state = self.enter(context)?;
+        check_limit(limit, memory_core::limits::PAGE)?;
+        own_space(&state, context, space)?;
+        let (space, now) = (space.id(), self.clock.now());
+        let tenant = state.tenant(&context.tenant);
+        Ok(tenant
+            .into_iter()
+            .flat_map(|tenant| tenant.passing(&Filter::All, now))
+            .filter(|record| !record.vectors.contains_key(&space))
+            .map(|record| record.item.id.clone())
+            .filter(|id| after.as_ref().is_none_or(|after| id > after))
+            .take(usize::try_from(limit).unwrap_or(usize::MAX))
+            .collect())
     }
 
     async fn search(&self, context: &CallContext, query: &VectorQuery) -> Result<IndexHits> {

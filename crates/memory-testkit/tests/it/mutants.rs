@@ -87,7 +87,12 @@ fn the_model_catches_mutants() {
         let answer = check_model(|| async { store_mutant(mutant) }, 300, 7);
         assert!(answer.is_err(), "the model passes {mutant:?}");
     }
-    for part in [Part::DeleteLeavesVector, Part::OldWordsStay, Part::DeletesNotLogged] {
+    for part in [
+        Part::DeleteLeavesVector,
+        Part::MissingBeginsWithTheLast,
+        Part::OldWordsStay,
+        Part::DeletesNotLogged,
+    ] {
         let answer = check_model(|| async { part_mutant(part) }, 300, 7);
         assert!(answer.is_err(), "the model passes {part:?}");
     }

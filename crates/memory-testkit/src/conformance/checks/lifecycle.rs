@@ -43,6 +43,9 @@ async fn calls(b: &Bench, ctx: &CallContext) -> CheckResult<Answers> {
         let entry = VectorEntry { id, revision: Revision::new("stale")?, vector };
         answers.push(("vector upsert", kind(index.upsert(ctx, &space, vec![entry]).await)));
         answers.push(("vector remove", kind(index.remove(ctx, &space, &ids).await)));
+        if index.capabilities().has(Capability::CoLocated) {
+            answers.push(("missing vectors", kind(index.missing(ctx, &space, None, 1).await)));
+        }
     }
     if let Some(index) = b.harness().keywords() {
         answers.push(("keywords", kind(index.search(ctx, &KeywordQuery::new("x", 1)).await)));

@@ -12,6 +12,7 @@ pub(crate) mod isolation;
 pub(crate) mod keywords;
 pub(crate) mod leases;
 pub(crate) mod lifecycle;
+pub(crate) mod missing;
 pub(crate) mod pages;
 pub(crate) mod preconditions;
 pub(crate) mod projection;

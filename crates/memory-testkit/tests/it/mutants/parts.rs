@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use memory_core::traits::{
     ChangeBatch, ChangeLog, ChangeOp, ChangePosition, EraseScope, EraseStep, EraseToken,
     FencingToken, IndexHit, IndexHits, KeywordEntry, KeywordIndex, KeywordQuery, Lease, LeaseStore,
-    RecordStore, SweepStep, UpsertOutcome, VectorEntry, VectorIndex, VectorQuery,
+    RecordStore, StoreMeta, SweepStep, UpsertOutcome, VectorEntry, VectorIndex, VectorQuery,
 };
 use memory_core::{
     CallContext, Capabilities, Commit, CommitReceipt, ConsumerName, EmbeddingSpace, Filter, Health,
@@ -26,6 +26,9 @@ pub(super) enum Part {
     VectorsOfExpiredFound,
     UpsertNeverStale,
     WrongLengthSkipped,
+    OnceEmbeddedNeverMissing,
+    MissingBeginsWithTheLast,
+    MissingInAllSpacesOnly,
     OldWordsStay,
     WordsLimitIgnored,
     ExplanationAlways,
@@ -40,12 +43,15 @@ pub(super) enum Part {
 
 impl Part {
     /// Each with a check that must catch it.
-    pub(super) const ALL: [(Self, &'static str); 15] = [
+    pub(super) const ALL: [(Self, &'static str); 18] = [
         (Self::DeleteLeavesVector, "stale_vectors_are_not_found"),
         (Self::FilterAfterTheLimit, "vector_search_fills_up_under_a_filter"),
         (Self::VectorsOfExpiredFound, "expired_vectors_are_not_found"),
         (Self::UpsertNeverStale, "upserts_know_their_revision"),
         (Self::WrongLengthSkipped, "misshapen_vectors_are_refused"),
+        (Self::OnceEmbeddedNeverMissing, "missing_vectors_follow_the_items"),
+        (Self::MissingBeginsWithTheLast, "missing_vectors_come_in_pages"),
+        (Self::MissingInAllSpacesOnly, "missing_vectors_are_those_of_one_space"),
         (Self::OldWordsStay, "updates_change_the_words"),
         (Self::WordsLimitIgnored, "keyword_search_fills_up_under_a_filter"),
         (Self::ExplanationAlways, "explanations_add_up"),
@@ -70,6 +76,8 @@ pub(super) struct PartMutant {
     /// Texts that each item has ever had.
     texts: Mutex<BTreeMap<(TenantId, MemoryId), BTreeSet<String>>>,
     consumers: Mutex<BTreeMap<ConsumerName, ChangePosition>>,
+    /// Items that were once given a vector.
+    embedded: Mutex<BTreeSet<(TenantId, MemoryId)>>,
 }
 
 impl PartMutant {
@@ -81,6 +89,7 @@ impl PartMutant {
             ghosts: Mutex::default(),
             texts: Mutex::default(),
             consumers: Mutex::default(),
+            embedded: Mutex::default(),
         }
     }
 
@@ -200,7 +209,14 @@ impl VectorIndex for PartMutant {
         if self.is(Part::WrongLengthSkipped) {
             entries.retain(|entry| space.check(&entry.vector).is_ok());
         }
+        let ids: Vec<_> = entries.iter().map(|entry| entry.id.clone()).collect();
         let outcomes = self.vectors().upsert(context, space, entries).await?;
+        if self.is(Part::OnceEmbeddedNeverMissing) {
+            let kept = ids.into_iter().zip(&outcomes);
+            let kept = kept.filter(|(_, outcome)| **outcome == UpsertOutcome::Stored);
+            let kept = kept.map(|(id, _)| (context.tenant.clone(), id));
+            self.embedded.lock().unwrap().extend(kept);
+        }
         if self.is(Part::UpsertNeverStale) {
             return Ok(vec![UpsertOutcome::Stored; outcomes.len()]);
         }
@@ -213,6 +229,30 @@ impl VectorIndex for PartMutant {
         ids: &[MemoryId],
     ) -> Result<()> {
         self.vectors().remove(context, space, ids).await
+    }
+    async fn missing(
+        &self,
+        context: &CallContext,
+        space: &EmbeddingSpace,
+        after: Option<MemoryId>,
+        limit: u32,
+    ) -> Result<Vec<MemoryId>> {
+        let mut ids = self.vectors().missing(context, space, after.clone(), limit).await?;
+        if self.is(Part::MissingBeginsWithTheLast) {
+            ids = self.vectors().missing(context, space, None, 1_000).await?;
+            ids.retain(|id| after.as_ref().is_none_or(|after| id >= after));
+            ids.truncate(limit.try_into().unwrap());
+        }
+        if self.is(Part::MissingInAllSpacesOnly) {
+            let spaces = self.inner.spaces(context).await?;
+            for space in spaces.active.iter().chain(&spaces.next) {
+                let others = self.vectors().missing(context, space, None, 1_000).await?;
+                ids.retain(|id| others.contains(id));
+            }
+        }
+        let embedded = self.embedded.lock().unwrap();
+        ids.retain(|id| !embedded.contains(&(context.tenant.clone(), id.clone())));
+        Ok(ids)
     }
     async fn search(&self, context: &CallContext, query: &VectorQuery) -> Result<IndexHits> {
         if self.is(Part::FilterAfterTheLimit) {
