@@ -1,5 +1,6 @@
 //! Text analysis for a memory: which terms a text is found by, about how many tokens it
-//! costs a language model, and which names and dates a question mentions.
+//! costs a language model, into which passages a document is split, and which names and dates a
+//! question mentions.
 //!
 //! Everything here is a pure function of its arguments: no file, no clock, no network, no
 //! other crate of the workspace. Input of every kind is accepted (control characters, broken
@@ -57,8 +58,10 @@ mod normalize;
 pub mod question;
 mod script;
 mod segment;
+mod split;
 
 pub use analyzer::{ANALYZER_VERSION, Analyzer, Terms};
 pub use estimate::estimate_tokens;
 pub use language::{Language, UnknownLanguage};
 pub use segment::MAX_TERM_CHARS;
+pub use split::{SplitOptions, split};

@@ -2,3 +2,4 @@
 
 mod languages;
 mod properties;
+mod split;
