@@ -31,21 +31,22 @@ impl Lack {
         }
     }
 
-    fn reason(self, arm: Arm) -> String {
-        let input = match arm {
-            Arm::Keyword => "no search text",
-            Arm::Vector => "no query vector",
+    fn reason(self, arm: Arm, request: &SearchRequest) -> String {
+        let input = match (arm, &request.no_vector_reason) {
+            (Arm::Keyword, _) => "no search text was given",
+            (Arm::Vector, None) => "no query vector was given",
+            (Arm::Vector, Some(reason)) => reason,
         };
         match self {
-            Self::Input => format!("{input} was given"),
+            Self::Input => input.to_owned(),
             Self::Index => format!("there is no {arm} index"),
-            Self::Both => format!("{input} was given and there is no {arm} index"),
+            Self::Both => format!("{input} and there is no {arm} index"),
         }
     }
 
     /// The error of an arm that was asked for by name: what the caller can mend comes first.
-    fn error(self, arm: Arm) -> Error {
-        let message = format!("{arm} search was asked for, but {}", self.reason(arm));
+    fn error(self, arm: Arm, request: &SearchRequest) -> Error {
+        let message = format!("{arm} search was asked for, but {}", self.reason(arm, request));
         match self {
             Self::Input | Self::Both => Error::invalid(message),
             Self::Index => Error::unsupported(message),
@@ -61,7 +62,7 @@ impl Lack {
 pub(crate) fn plan(request: &SearchRequest, has_index: [bool; 2]) -> Result<Plan> {
     let keyword = Lack::of(request.text.is_some(), has_index[0]);
     let vector = Lack::of(request.vector.is_some(), has_index[1]);
-    let need = |lack: Option<Lack>, arm| lack.map_or(Ok(()), |lack| Err(lack.error(arm)));
+    let need = |lack: Option<Lack>, arm| lack.map_or(Ok(()), |lack| Err(lack.error(arm, request)));
     let mut notes = Vec::new();
     let runs = match request.arms {
         ArmSelection::KeywordOnly => {
@@ -81,16 +82,22 @@ pub(crate) fn plan(request: &SearchRequest, has_index: [bool; 2]) -> Result<Plan
             match (keyword, vector) {
                 (None, None) => {}
                 (None, Some(lack)) => {
-                    notes.push(format!("keyword search only: {}", lack.reason(Arm::Vector)));
+                    notes.push(format!(
+                        "keyword search only: {}",
+                        lack.reason(Arm::Vector, request)
+                    ));
                 }
                 (Some(lack), None) => {
-                    notes.push(format!("vector search only: {}", lack.reason(Arm::Keyword)));
+                    notes.push(format!(
+                        "vector search only: {}",
+                        lack.reason(Arm::Keyword, request)
+                    ));
                 }
                 (Some(first), Some(second)) => {
                     return Err(Error::unsupported(format!(
                         "nothing can serve this search: {}; {}",
-                        first.reason(Arm::Keyword),
-                        second.reason(Arm::Vector)
+                        first.reason(Arm::Keyword, request),
+                        second.reason(Arm::Vector, request)
                     )));
                 }
             }
@@ -167,6 +174,21 @@ mod tests {
                 }
                 (got, want) => panic!("{case}: {got:?} instead of {want:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn the_callers_reason_for_a_missing_vector_takes_the_place_of_the_usual_one() {
+        let request = |arms| request(true, false, arms).with_no_vector_reason("it rained");
+        let planned = |arms, vectors| plan(&request(arms), [true, vectors]);
+        let note = |vectors| planned(ArmSelection::Auto, vectors).unwrap().notes.concat();
+        assert_eq!(note(true), "keyword search only: it rained");
+        assert_eq!(note(false), "keyword search only: it rained and there is no vector index");
+        assert!(planned(ArmSelection::KeywordOnly, true).unwrap().notes.is_empty());
+        for arms in [ArmSelection::VectorOnly, ArmSelection::Both] {
+            let error = planned(arms, true).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert_eq!(error.message(), "vector search was asked for, but it rained");
         }
     }
 }

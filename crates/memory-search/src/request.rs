@@ -81,6 +81,9 @@ pub struct SearchRequest {
     pub at_least: Option<ChangePosition>,
     /// Which parts of the items are read. Default: everything but vectors.
     pub projection: Projection,
+    /// Why there is no vector, for the note or the error about an arm that misses it. Default: no
+    /// query vector was given.
+    pub no_vector_reason: Option<String>,
 }
 
 /// Texts and vectors stay out of logs: `Debug` shows their sizes only.
@@ -157,6 +160,13 @@ impl SearchRequest {
     #[must_use]
     pub fn with_projection(mut self, projection: Projection) -> Self {
         self.projection = projection;
+        self
+    }
+
+    /// Says why there is no vector: a part of a sentence, without memory text.
+    #[must_use]
+    pub fn with_no_vector_reason(mut self, reason: impl Into<String>) -> Self {
+        self.no_vector_reason = Some(reason.into());
         self
     }
 

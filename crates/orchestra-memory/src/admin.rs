@@ -124,7 +124,7 @@ impl Admin {
     /// # Errors
     /// What the last flush met; it is closed all the same.
     pub async fn close(&self) -> Result<()> {
-        self.inner.backend.close().await
+        self.inner.close().await
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use memory_core::traits::Ledger;
+use memory_core::traits::{Embedder, Ledger};
 use memory_core::{Clock, Error, ErrorKind, IdSource, RandomIds, Result, SystemClock};
 
 use crate::backend::Backend;
+use crate::embedding::Embedding;
 use crate::ledger::UsageLedger;
 use crate::memory::Memory;
 use crate::registry::{OpenRequest, Registry};
@@ -24,6 +25,7 @@ pub struct MemoryBuilder {
     ids: Option<Arc<dyn IdSource>>,
     ledger: Option<Arc<dyn Ledger>>,
     usage: Option<Arc<UsageLedger>>,
+    embedder: Option<Arc<dyn Embedder>>,
 }
 
 impl MemoryBuilder {
@@ -53,6 +55,14 @@ impl MemoryBuilder {
     /// Sets which schemes are opened by which factories; those of the build unless set.
     pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = Some(registry);
+        self
+    }
+
+    /// Sets the embedder, in place of the one that the settings name: their `provider`, `model`,
+    /// `revision`, `dimensions` and `metric` count for nothing then. What it made is kept by text
+    /// as the setting `embedding.cache_entries` says, if a provider was compiled in.
+    pub fn embedder(mut self, embedder: Arc<dyn Embedder>) -> Self {
+        self.embedder = Some(embedder);
         self
     }
 
@@ -86,9 +96,10 @@ impl MemoryBuilder {
     ///
     /// # Errors
     /// `Config`: a setting out of its range, no store, two of them, or a URL that is malformed or
-    /// of an unknown scheme. `Unsupported`: a back end that was not compiled in, or one whose
-    /// indexes stand apart from its records. Otherwise what the back end met: nothing else is
-    /// opened in its place.
+    /// of an unknown scheme. `Unsupported`: a back end or an embedding provider that was not
+    /// compiled in, or a back end whose indexes stand apart from its records. `NotFound`,
+    /// `Corrupt`: the local model was asked for, and its files are not there or not whole.
+    /// Otherwise what the back end met: nothing else is opened in its place.
     ///
     /// # Cancellation
     /// A future that is dropped leaves nothing open.
@@ -105,6 +116,7 @@ impl MemoryBuilder {
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let ids = self.ids.unwrap_or_else(|| Arc::new(RandomIds));
         let settings = Arc::new(self.settings);
+        let embedding = Embedding::open(&settings.embedding, self.embedder, &clock)?;
         let url = self.url.as_ref().or(settings.store.as_ref());
         let backend = match (self.backend, url) {
             (Some(_), Some(_)) => {
@@ -127,7 +139,7 @@ impl MemoryBuilder {
             }
         };
         backend.check()?;
-        Memory::compose(backend, settings, clock, ids, usage)
+        Memory::compose(backend, settings, clock, ids, usage, embedding)
     }
 }
 

@@ -6,28 +6,42 @@
 //! what is there. Each memory is added at most once; an interrupted import is resumed by starting
 //! it anew.
 //!
+//! A source can also be one plain text, and the text of a line or document that is too long to be
+//! found by its meaning can be split into several memories.
+//!
 //! | file | what it holds |
 //! |---|---|
+//! | `feed` | a source to batches, and the report of them |
+//! | `line` | a line, or a plain text, to a memory |
+//! | `parts` | a long memory to several |
 //! | `reader` | lines of bounded length |
-//! | `line` | a line to a memory |
 
+mod feed;
 mod line;
+mod parts;
 mod reader;
 
 use std::io::BufRead;
 
-use memory_core::limits::COMMIT_BYTES;
-use memory_core::{AgentId, Error, ErrorKind, Result, UserId};
+use memory_core::{AgentId, Error, UserId};
+use memory_text::SplitOptions;
 
-use crate::new_memory::NewMemory;
-use crate::notify::{Callback, CancelFlag, is_cancelled};
-use crate::options::{ItemOutcome, OnConflict};
+use crate::notify::{Callback, CancelFlag};
+use crate::options::OnConflict;
 use crate::tenant::{BatchPolicy, TenantMemory, check_batch_size};
-use line::read_line;
-use reader::{Line, LineReader};
+use feed::ImportFeed;
 
-/// Most lines read between two looks at the flag: about a tenth of a second of short ones.
-const LINES_BETWEEN_LOOKS: u64 = 100_000;
+/// What a source holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ImportFormat {
+    /// A memory on each line, as JSON.
+    #[default]
+    JsonLines,
+    /// One plain text: one document, which counts as one line. Its id is derived as that of a
+    /// first line without one; user or agent are the options' defaults.
+    Text,
+}
 
 /// How an import is done.
 #[derive(Clone, Debug)]
@@ -36,6 +50,15 @@ pub struct ImportOptions {
     /// The source's name, from which ids are derived for lines that have none: the file's name,
     /// say. The same source must have the same name when it is imported again.
     pub source: String,
+    /// What the source holds; JSON lines unless set.
+    pub format: ImportFormat,
+    /// Whether texts that are longer than a target are split into several memories. No unless set.
+    ///
+    /// The parts of the memory `ID` are `ID#1`, `ID#2` and so on, with the same fields, and with
+    /// the metadata `document` (`ID`), `part` (1, 2 and so on) and `parts` (how many there are).
+    /// A line that is to be split is a bad one if it has one of those keys itself, a vector, which
+    /// would be that of the whole text, or an id that is too long to be numbered.
+    pub split: Option<SplitOptions>,
     /// Memories of one commit, 1 to 1,000; when `None`, the setting `import.batch_size` (500).
     pub batch_size: Option<usize>,
     /// What happens when the id is there with another text; with the same text the line counts as
@@ -62,6 +85,8 @@ impl ImportOptions {
     pub fn new(source: impl Into<String>) -> Self {
         Self {
             source: source.into(),
+            format: ImportFormat::default(),
+            split: None,
             batch_size: None,
             on_conflict: OnConflict::Fail,
             include_erased: false,
@@ -71,6 +96,20 @@ impl ImportOptions {
             progress: None,
             cancel: None,
         }
+    }
+
+    /// Sets what the source holds.
+    #[must_use]
+    pub fn with_format(mut self, format: ImportFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Sets whether and how long texts are split.
+    #[must_use]
+    pub fn with_split(mut self, split: Option<SplitOptions>) -> Self {
+        self.split = split;
+        self
     }
 
     /// Sets how many memories one commit has.
@@ -140,7 +179,8 @@ pub struct BadLine {
     pub error: Error,
 }
 
-/// What an import did. Every line that was read is counted once beside `lines`.
+/// What an import did. Every line that was read is counted once beside `lines`; one that was split
+/// is counted with each of its parts.
 #[derive(Debug, Default)]
 #[must_use = "bad lines and a stop are reported here and nowhere else"]
 #[non_exhaustive]
@@ -161,25 +201,38 @@ pub struct ImportReport {
     pub skipped: u64,
     /// Lines whose memory was erased here and stays so.
     pub erased: u64,
-    /// Lines that were not taken.
+    /// Lines that were not taken, and parts of lines.
     pub bad: u64,
     /// The first of those, by number; as many as the setting `import.bad_lines_kept` (100).
     pub bad_lines: Vec<BadLine>,
-    /// Lines read whose batch was not written, because the flag or a fault of the store stopped
-    /// it, or whose commit's outcome is unknown. Importing again takes them.
+    /// Lines read whose batch was not written, because the flag or a fault stopped it, or whose
+    /// commit's outcome is unknown. Importing again takes them. While an import runs, the batch
+    /// that is read and embedded beside the one at hand is counted here.
     pub pending: u64,
+    /// Of the memories added and replaced, those whose vector was to be made and was not: see
+    /// [`VectorState::Missing`](crate::VectorState::Missing) and
+    /// [`VectorState::Aside`](crate::VectorState::Aside).
+    pub without_vector: u64,
+    /// Why the first of those has none.
+    pub without_vector_reason: Option<Error>,
     /// Whether the caller's flag stopped it.
     pub cancelled: bool,
-    /// The fault of the store or of the source that stopped it.
+    /// The fault of the store, of the source or, under
+    /// [`OnEmbedFailure::Refuse`](crate::OnEmbedFailure::Refuse), of the embedder that stopped it.
     pub stopped: Option<Error>,
 }
 
 impl TenantMemory {
-    /// Imports JSON lines. See the fields of [`ImportOptions`] and [`ImportReport`].
+    /// Imports JSON lines, or a plain text. See the fields of [`ImportOptions`] and
+    /// [`ImportReport`].
     ///
     /// Bad lines are reported by number while the good ones go in; a line that is longer than the
     /// setting `import.line_bytes` (8 MiB) is one, and is passed over without being held. A byte
-    /// order mark before the first line is no part of it.
+    /// order mark before the first line is no part of it. A plain text is held whole, up to the
+    /// setting `import.document_bytes` (64 MiB).
+    ///
+    /// Vectors are made as by [`TenantMemory::add_many`]; of lines whose memory is there already
+    /// nothing is embedded.
     ///
     /// The reader is read on the caller's task: it blocks for as long as the source does.
     ///
@@ -190,131 +243,19 @@ impl TenantMemory {
     where
         R: BufRead + Send,
     {
-        let mut report = ImportReport::default();
-        if let Err(error) = self.run_import(source, &options, &mut report).await {
-            report.stopped = Some(error);
-        }
-        report.bad_lines.sort_by_key(|bad| bad.line);
-        report
-    }
-
-    async fn run_import<R>(
-        &self,
-        source: R,
-        options: &ImportOptions,
-        report: &mut ImportReport,
-    ) -> Result<()>
-    where
-        R: BufRead + Send,
-    {
         let settings = &self.inner().settings.import;
         let size = options.batch_size.unwrap_or(settings.batch_size);
-        check_batch_size(size)?;
+        if let Err(error) = check_batch_size(size) {
+            return ImportReport { stopped: Some(error), ..ImportReport::default() };
+        }
         let policy = BatchPolicy {
             on_conflict: options.on_conflict,
             same_is_unchanged: true,
             keep_erased: !options.include_erased,
             timeout: None,
         };
-        let kept = settings.bad_lines_kept;
-        let mut lines = LineReader::new(source, settings.line_bytes);
-        let mut ended = false;
-        while !ended {
-            if is_cancelled(options.cancel.as_ref()) {
-                report.cancelled = true;
-                return Ok(());
-            }
-            let mut batch: Vec<(u64, NewMemory)> = Vec::with_capacity(size);
-            let mut bytes = 0;
-            // A file of blank or bad lines fills no batch; the flag is looked at all the same.
-            let last = report.lines + LINES_BETWEEN_LOOKS;
-            while batch.len() < size && bytes < COMMIT_BYTES && report.lines < last {
-                let line = match lines.next_line() {
-                    Ok(Some(line)) => line,
-                    Ok(None) => {
-                        ended = true;
-                        break;
-                    }
-                    Err(error) => {
-                        report.pending += batch.len() as u64;
-                        return Err(source_error(error));
-                    }
-                };
-                report.lines += 1;
-                let read = match line {
-                    Line::Blank => None,
-                    Line::TooLong { bytes } => Some(Err(Error::invalid(format!(
-                        "the line has {bytes} bytes; the limit is {}",
-                        settings.line_bytes
-                    )))),
-                    Line::Text(text) => {
-                        bytes += text.len();
-                        Some(read_line(text, report.lines, options))
-                    }
-                };
-                report.bytes = lines.bytes();
-                match read {
-                    Some(Ok(memory)) => batch.push((report.lines, memory)),
-                    Some(Err(error)) => note_bad(report, options, kept, report.lines, error),
-                    None => report.blank += 1,
-                }
-            }
-            if batch.is_empty() && ended {
-                break;
-            }
-            self.import_batch(batch, &policy, options, kept, report).await?;
-        }
-        Ok(())
+        let mut feed = ImportFeed::new(source, &options, settings, size);
+        self.add_batches(&mut feed, &policy).await;
+        feed.into_report()
     }
-
-    async fn import_batch(
-        &self,
-        batch: Vec<(u64, NewMemory)>,
-        policy: &BatchPolicy,
-        options: &ImportOptions,
-        kept: usize,
-        report: &mut ImportReport,
-    ) -> Result<()> {
-        let (numbers, memories): (Vec<u64>, Vec<NewMemory>) = batch.into_iter().unzip();
-        let result = self.add_batch(memories, policy).await;
-        for (number, outcome) in numbers.into_iter().zip(result.outcomes) {
-            match outcome {
-                ItemOutcome::Added(_) => report.added += 1,
-                ItemOutcome::Replaced(_) => report.replaced += 1,
-                ItemOutcome::Unchanged(_) => report.unchanged += 1,
-                ItemOutcome::Skipped(_) => report.skipped += 1,
-                ItemOutcome::Erased(_) => report.erased += 1,
-                ItemOutcome::NotReached => report.pending += 1,
-                ItemOutcome::Failed(error) => note_bad(report, options, kept, number, error),
-            }
-        }
-        if let Some(progress) = &options.progress {
-            progress.call(report);
-        }
-        result.stopped.map_or(Ok(()), Err)
-    }
-}
-
-fn note_bad(
-    report: &mut ImportReport,
-    options: &ImportOptions,
-    kept: usize,
-    line: u64,
-    error: Error,
-) {
-    report.bad += 1;
-    let bad = BadLine { line, error };
-    if let Some(told) = &options.on_bad_line {
-        told.call(&bad);
-    }
-    if report.bad_lines.len() < kept {
-        report.bad_lines.push(bad);
-    }
-}
-
-fn source_error(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, "the source cannot be read any further")
-        .with_operation("import")
-        .with_retryable(false)
-        .with_source(error)
 }

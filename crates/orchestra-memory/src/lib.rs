@@ -25,15 +25,25 @@
 //! | `sqlite:PATH`, `sqlite:PATH?mode=ro` | one file | `sqlite` (default) |
 //! | `memory:` | the same engine, in memory: for tests | `sqlite` (default) |
 //!
-//! The crate needs no runtime of its own: its futures run on any executor.
+//! Texts are turned into vectors by the local model all-MiniLM-L6-v2 where its files are on the
+//! machine (feature `minilm`, default; the feature `pull` gets them), by a server (feature `http`),
+//! or by an embedder of the caller's own: see [`EmbeddingSettings`] and
+//! [`MemoryBuilder::embedder`]. Without any, callers may supply vectors, and text is searched by
+//! words.
+//!
+//! The crate needs no runtime of its own: its futures run on any executor. It has one thread of
+//! its own at the most, where vectors are made in the background ([`EmbedWhen::Background`]).
 
 mod admin;
 mod backend;
 mod builder;
+mod embedding;
 mod export;
 mod import;
 mod ledger;
 mod memory;
+#[cfg(feature = "minilm")]
+pub mod model;
 mod nearest;
 mod new_memory;
 mod notify;
@@ -52,27 +62,34 @@ mod url;
 pub use admin::Admin;
 pub use backend::Backend;
 pub use builder::MemoryBuilder;
+pub use embedding::{EmbedderInfo, EmbedderSource, EmbeddingState};
 pub use export::{ExportOptions, ExportReport, export_line};
-pub use import::{BadLine, ImportOptions, ImportReport};
+pub use import::{BadLine, ImportFormat, ImportOptions, ImportReport};
 pub use ledger::{OperationUsage, UsageLedger, UsageReport};
 pub use memory::Memory;
 pub use new_memory::NewMemory;
 pub use notify::{Callback, CancelFlag};
-pub use options::{AddManyOptions, AddOptions, EraseOptions, OnConflict, UpdateOptions};
+pub use options::{
+    AddManyOptions, AddOptions, EmbedOptions, EraseOptions, OnConflict, UpdateOptions,
+};
 pub use patch::{Change, MetadataChange, Patch};
 pub use registry::{BackendFactory, OpenRequest, Registry};
-pub use report::{AddManyReport, AddOutcome, AddReceipt, EraseProgress, EraseReport, FailedItem};
+pub use report::{
+    AddManyReport, AddOutcome, AddReceipt, EmbedReport, EraseProgress, EraseReport, FailedEmbed,
+    FailedItem, VectorState,
+};
 pub use requests::{HistoryRequest, ListRequest};
 pub use settings::{
-    DEFAULT_TENANT, EmbeddingSettings, ExportSettings, ImportSettings, ReadSettings, Settings,
+    DEFAULT_TENANT, EmbedWhen, EmbeddingSettings, ExportSettings, HttpEmbeddingSettings,
+    ImportSettings, MiniLmSettings, OnEmbedFailure, Provider, ReadSettings, Secret, Settings,
     WriteSettings,
 };
 pub use tenant::TenantMemory;
 pub use url::StoreUrl;
 
 pub use memory_core::traits::{
-    BackupReport, EraseReceipt, EraseScope, SchemaInfo, StoreStats, TenantPage, TenantSpaces,
-    TenantStats, VerifyReport,
+    BackupReport, EmbedPurpose, Embedder, EraseReceipt, EraseScope, SchemaInfo, StoreStats,
+    TenantPage, TenantSpaces, TenantStats, VerifyReport,
 };
 pub use memory_core::{
     AgentId, Cursor, Direction, EmbeddingSpace, Error, ErrorKind, Field, Filter, Health,
@@ -84,6 +101,9 @@ pub use memory_search::{
     Arm, ArmHit, ArmSelection, ArmShare, Explanation, FusionSettings, Hit, Limit, SearchAnswer,
     SearchRequest, SearchSettings,
 };
+
+/// How long texts are split on import.
+pub use memory_text::SplitOptions;
 
 /// The traits and types that components of the caller's own are made of.
 pub use memory_core;

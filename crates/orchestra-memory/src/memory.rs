@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use memory_core::{Clock, Health, IdSource, Result, TenantId};
 use memory_search::Searcher;
@@ -9,6 +10,7 @@ use memory_search::Searcher;
 use crate::admin::Admin;
 use crate::backend::Backend;
 use crate::builder::MemoryBuilder;
+use crate::embedding::{Background, EmbedderInfo, Embedding, EmbeddingState};
 use crate::ledger::{UsageLedger, UsageReport};
 use crate::settings::Settings;
 use crate::space_cache::SpaceCache;
@@ -18,7 +20,8 @@ use crate::tenant::TenantMemory;
 ///
 /// It reads and writes nothing itself: [`Memory::tenant`] gives the object that does. When the
 /// last handle (of this type, [`TenantMemory`] or [`Admin`]) is dropped, the store ends without
-/// waiting; [`Memory::close`] waits for what was queued.
+/// waiting, and the thread that makes vectors in the background with it; [`Memory::close`] waits
+/// for what was queued.
 #[derive(Clone)]
 pub struct Memory {
     inner: Arc<Inner>,
@@ -32,7 +35,17 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) spaces: SpaceCache,
+    pub(crate) embedding: Embedding,
+    pub(crate) background: Background,
     usage: Arc<UsageLedger>,
+}
+
+impl Inner {
+    /// Closes what there is; the background first, for it uses the store.
+    pub(crate) async fn close(&self) -> Result<()> {
+        self.background.stop().await;
+        self.backend.close().await
+    }
 }
 
 impl Memory {
@@ -55,6 +68,7 @@ impl Memory {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdSource>,
         usage: Arc<UsageLedger>,
+        embedding: Embedding,
     ) -> Result<Self> {
         let searcher = Searcher::new(
             backend.records.clone(),
@@ -63,7 +77,9 @@ impl Memory {
         )
         .with_settings(settings.search)?;
         let spaces = SpaceCache::default();
-        let inner = Inner { backend, searcher, settings, clock, ids, spaces, usage };
+        let background = Background::default();
+        let inner =
+            Inner { backend, searcher, settings, clock, ids, spaces, embedding, background, usage };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -95,9 +111,37 @@ impl Memory {
     }
 
     /// How it is: the worst of its parts, with reasons. Never fails: what cannot be reached is
-    /// unhealthy.
+    /// unhealthy. What is wrong with an embedder that was asked for makes it degraded, for what is
+    /// stored can be read and searched by words all the same.
     pub async fn health(&self) -> Health {
-        self.inner.backend.health().await
+        let mut health = self.inner.backend.health().await;
+        self.inner.embedding.lower(&mut health).await;
+        health
+    }
+
+    /// The embedder; `None` if there is none, which [`Memory::embedding_state`] explains.
+    #[must_use]
+    pub fn embedder(&self) -> Option<EmbedderInfo> {
+        self.inner.embedding.info()
+    }
+
+    /// How it embeds, how the embedder is, and how that goes; or why there is no embedder.
+    pub async fn embedding_state(&self) -> EmbeddingState {
+        self.inner.embedding.state(self.inner.background.waiting()).await
+    }
+
+    /// Waits until the background has made every vector that it knows to be missing, `most` at
+    /// the longest. Returns at once where vectors are not made in the background.
+    ///
+    /// What failed for good is not waited for: [`Memory::embedding_state`] shows it.
+    ///
+    /// # Errors
+    /// `Timeout`: something is left to do. `Unavailable`: the memory is closed.
+    ///
+    /// # Cancellation
+    /// Dropping the future ends the wait; the background goes on.
+    pub async fn embedding_idle(&self, most: Duration) -> Result<()> {
+        self.inner.background.idle(most).await
     }
 
     /// What its operations cost the back end since it was opened.
@@ -107,12 +151,13 @@ impl Memory {
     }
 
     /// Refuses new calls, finishes what was queued, and lets go of files and connections. Other
-    /// handles of this memory get `Unavailable` from then on. Idempotent.
+    /// handles of this memory get `Unavailable` from then on. Vectors that the background has not
+    /// made yet stay missing until the next process makes them. Idempotent.
     ///
     /// # Errors
     /// What the last flush met; it is closed all the same.
     pub async fn close(&self) -> Result<()> {
-        self.inner.backend.close().await
+        self.inner.close().await
     }
 }
 

@@ -45,9 +45,9 @@ pub struct NewMemory {
     pub created_at: Option<Timestamp>,
     /// When it was last changed; now when `None`. For imports and migrations.
     pub updated_at: Option<Timestamp>,
-    /// Its vector in the tenant's active embedding space: `[dimensions]`. The first vector of a
-    /// tenant declares the space, before its memory is written; see
-    /// [`TenantMemory::spaces`](crate::TenantMemory::spaces).
+    /// Its vector in the tenant's active embedding space: `[dimensions]`. When `None`, it is made
+    /// from the text, where there is an embedder. The first vector of a tenant declares the space,
+    /// before its memory is written; see [`TenantMemory::spaces`](crate::TenantMemory::spaces).
     pub embedding: Option<Vec<f32>>,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use memory_core::{MemoryId, Revision};
 
 use crate::notify::{Callback, CancelFlag};
-use crate::report::{AddManyReport, EraseProgress};
+use crate::report::{AddManyReport, EmbedReport, EraseProgress};
 
 /// What an add does when a visible memory has the id already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -185,6 +185,48 @@ impl EraseOptions {
     #[must_use]
     pub fn with_progress(mut self, progress: Callback<EraseProgress>) -> Self {
         self.progress = Some(progress);
+        self
+    }
+}
+
+/// How missing vectors are made.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct EmbedOptions {
+    /// Memories of one step, 1 to 1,000; when `None`, the setting `embedding.batch_size` (64) or
+    /// what the embedder takes at once, if that is less.
+    pub batch_size: Option<usize>,
+    /// Told after each step.
+    pub progress: Option<Callback<EmbedReport>>,
+    /// Looked at before each step.
+    pub cancel: Option<CancelFlag>,
+}
+
+impl EmbedOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how many memories one step has.
+    #[must_use]
+    pub fn with_batch_size(mut self, memories: usize) -> Self {
+        self.batch_size = Some(memories);
+        self
+    }
+
+    /// Sets what is told after each step.
+    #[must_use]
+    pub fn with_progress(mut self, progress: Callback<EmbedReport>) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Sets the flag that stops the call before the next step.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: CancelFlag) -> Self {
+        self.cancel = Some(cancel);
         self
     }
 }

@@ -72,7 +72,9 @@ pub enum MetadataChange {
 /// | `metadata` | whole, or key by key | whole, or key by key |
 /// | `embedding` | yes | yes |
 ///
-/// Vectors follow the text: left alone, they stay while the content does and go when it changes.
+/// Vectors follow the text: left alone, they stay while the content does and go when it changes;
+/// where there is an embedder, the new text gets one of its own. A vector that is cleared is not
+/// made again by the same patch.
 /// An `expires_at` that has passed makes the item invisible at once.
 #[derive(Clone, PartialEq, Default)]
 #[non_exhaustive]

@@ -16,6 +16,30 @@ pub enum AddOutcome {
     Skipped,
 }
 
+/// What became of the vector of a memory that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum VectorState {
+    /// The caller's own is stored.
+    Supplied,
+    /// It was made from the text and is stored.
+    Made,
+    /// It is made after the write: in the background, or by
+    /// [`TenantMemory::embed_missing`](crate::TenantMemory::embed_missing).
+    Later,
+    /// It could not be made; the memory is stored without it, and
+    /// [`TenantMemory::embed_missing`](crate::TenantMemory::embed_missing) makes up for it.
+    Missing,
+    /// None was made: the tenant's vectors are the caller's own, and the embedding model was found
+    /// on this machine rather than asked for.
+    Aside,
+    /// None was made: there is no embedding model.
+    NoEmbedder,
+    /// As far as this call can tell, it wrote nothing: the memory that is there has what it had.
+    NotWritten,
+}
+
 /// The answer to an add.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -28,11 +52,24 @@ pub struct AddReceipt {
     pub outcome: AddOutcome,
     /// Whether this is the answer to an earlier, identical request.
     pub replayed: bool,
+    /// What became of its vector.
+    pub vector: VectorState,
+    /// Why its vector is missing, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vector_reason: Option<String>,
 }
 
 impl AddReceipt {
-    pub(crate) fn new(id: MemoryId, revision: Option<Revision>, outcome: AddOutcome) -> Self {
-        Self { id, revision, outcome, replayed: false }
+    /// The answer to an add that wrote nothing.
+    pub(crate) fn skipped(id: MemoryId) -> Self {
+        Self {
+            id,
+            revision: None,
+            outcome: AddOutcome::Skipped,
+            replayed: false,
+            vector: VectorState::NotWritten,
+            vector_reason: None,
+        }
     }
 }
 
@@ -51,7 +88,8 @@ pub struct FailedItem {
 #[must_use = "bad memories and a stop are reported here and nowhere else"]
 #[non_exhaustive]
 pub struct AddManyReport {
-    /// Memories taken from the input.
+    /// Memories taken from the input. Where the call ended early, a batch that had been taken and
+    /// embedded beside the one before, and was not written, is counted here alone.
     pub seen: u64,
     /// New ones.
     pub added: u64,
@@ -64,12 +102,18 @@ pub struct AddManyReport {
     pub failed: u64,
     /// The first 1,000 of those that were refused; a million bad ones must not fill the memory.
     pub failures: Vec<FailedItem>,
+    /// Of the new ones and the replacing ones, those whose vector was to be made and was not: see
+    /// [`VectorState::Missing`] and [`VectorState::Aside`].
+    pub without_vector: u64,
+    /// Why the first of those has none.
+    pub without_vector_reason: Option<Error>,
     /// The ids in the order of the input, `None` for those refused; only if asked for.
     pub ids: Vec<Option<MemoryId>>,
-    /// Whether the caller's flag stopped it: the rest of the input was not read.
+    /// Whether the caller's flag stopped it: the rest of the input was not added.
     pub cancelled: bool,
-    /// The fault of the store that stopped it: the batch at hand and the rest of the input were
-    /// not added, as far as is known; see [`Error::outcome`].
+    /// The fault that stopped it, of the store or, under
+    /// [`OnEmbedFailure::Refuse`](crate::OnEmbedFailure::Refuse), of the embedder: the batch at
+    /// hand and the rest of the input were not added, as far as is known; see [`Error::outcome`].
     pub stopped: Option<Error>,
 }
 
@@ -88,6 +132,55 @@ impl AddManyReport {
         if !self.failures.is_empty() {
             let first = self.failures.swap_remove(0);
             return Err(first.error.with_context("index", first.index.to_string()));
+        }
+        Ok(self)
+    }
+}
+
+/// One memory whose text the embedder refused, and why.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FailedEmbed {
+    /// Which memory.
+    pub id: MemoryId,
+    /// Why.
+    pub error: Error,
+}
+
+/// What making missing vectors did.
+#[derive(Debug, Default)]
+#[must_use = "failures and a stop are reported here and nowhere else"]
+#[non_exhaustive]
+pub struct EmbedReport {
+    /// Memories without a vector when it began.
+    pub missing_before: u64,
+    /// Vectors stored.
+    pub embedded: u64,
+    /// Memories that changed, expired or went in both turns they had; the next call finds those
+    /// that are there.
+    pub stale: u64,
+    /// Memories whose text the embedder refused.
+    pub failed: u64,
+    /// The first 1,000 of those.
+    pub failures: Vec<FailedEmbed>,
+    /// Whether the caller's flag stopped it.
+    pub cancelled: bool,
+    /// The fault of the embedder or of the store that stopped it.
+    pub stopped: Option<Error>,
+}
+
+impl EmbedReport {
+    /// The report, unless a fault stopped the call or a text was refused.
+    ///
+    /// # Errors
+    /// What stopped it, or the first refusal, with the memory's id as context `id`.
+    pub fn into_result(mut self) -> Result<Self> {
+        if let Some(error) = self.stopped.take() {
+            return Err(error);
+        }
+        if !self.failures.is_empty() {
+            let first = self.failures.swap_remove(0);
+            return Err(first.error.with_context("id", first.id.to_string()));
         }
         Ok(self)
     }

@@ -10,11 +10,18 @@
 //! [search]            # every field of memory_search::SearchSettings
 //! min_candidates = 50
 //!
-//! [embedding]         # what the vectors are that callers supply
-//! model = "all-MiniLM-L6-v2"
-//! revision = "1"
-//! dimensions = 384
-//! metric = "cosine"
+//! [embedding]
+//! provider = "auto"   # or "none", "minilm", "http"
+//! when = "write"      # or "background", "later"
+//! on_failure = "store"
+//! batch_size = 64
+//! cache_entries = 4096
+//!
+//! [embedding.minilm]
+//! threads = 2
+//!
+//! [embedding.http]    # of the provider "http"
+//! timeout_ms = 30000
 //!
 //! [read]
 //! page_size = 50
@@ -27,16 +34,19 @@
 //! [import]
 //! batch_size = 500
 //! line_bytes = 8388608
+//! document_bytes = 67108864
 //! bad_lines_kept = 100
 //!
 //! [export]
 //! page_size = 200
 //! ```
 
+mod embedding;
+
 use std::fmt;
 
 use memory_core::limits::{FETCH_IDS, PAGE};
-use memory_core::{EmbeddingSpace, Error, ErrorKind, Metric, Result, TenantId};
+use memory_core::{Error, ErrorKind, Result, TenantId};
 use memory_search::{FusionSettings, SearchSettings};
 #[cfg(feature = "sqlite")]
 use memory_sqlite::SqliteSettings;
@@ -44,6 +54,10 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use crate::nearest::{fields_of, unknown_key};
+pub use embedding::{
+    EmbedWhen, EmbeddingSettings, HttpEmbeddingSettings, MiniLmSettings, OnEmbedFailure, Provider,
+    Secret,
+};
 
 /// The tenant of whoever names none.
 pub const DEFAULT_TENANT: &str = "default";
@@ -64,9 +78,8 @@ pub struct Settings {
     pub sqlite: SqliteSettings,
     /// How searches work.
     pub search: SearchSettings,
-    /// What the vectors are that callers supply; see [`EmbeddingSettings`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub embedding: Option<EmbeddingSettings>,
+    /// Where vectors come from.
+    pub embedding: EmbeddingSettings,
     /// How reads work.
     pub read: ReadSettings,
     /// How writes work.
@@ -86,59 +99,13 @@ impl Default for Settings {
             #[cfg(feature = "sqlite")]
             sqlite: SqliteSettings::default(),
             search: SearchSettings::default(),
-            embedding: None,
+            embedding: EmbeddingSettings::default(),
             read: ReadSettings::default(),
             write: WriteSettings::default(),
             import: ImportSettings::default(),
             export: ExportSettings::default(),
         }
     }
-}
-
-/// What the vectors are that callers supply.
-///
-/// A tenant that has no embedding space yet gets this one with its first vector; one that has
-/// another refuses them. Without this section the first vector's length declares the space, under
-/// the model name `caller`, revision `1`, with cosine: most sentence models are made for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct EmbeddingSettings {
-    /// The model's name.
-    pub model: String,
-    /// The model's revision; `1` unless set.
-    #[serde(default = "first_revision")]
-    pub revision: String,
-    /// Components of each vector: 1 to 8,192.
-    pub dimensions: u32,
-    /// How likeness is measured; cosine unless set.
-    #[serde(default = "cosine")]
-    pub metric: Metric,
-}
-
-impl EmbeddingSettings {
-    /// A model of revision `1` under cosine.
-    #[must_use]
-    pub fn new(model: impl Into<String>, dimensions: u32) -> Self {
-        Self { model: model.into(), revision: first_revision(), dimensions, metric: cosine() }
-    }
-
-    /// The space that these name.
-    ///
-    /// # Errors
-    /// `Config`: a name or number that no space can have.
-    pub fn space(&self) -> Result<EmbeddingSpace> {
-        EmbeddingSpace::new(&self.model, &self.revision, self.dimensions, self.metric)
-            .map_err(|error| in_section("embedding", &error))
-    }
-}
-
-fn first_revision() -> String {
-    "1".to_owned()
-}
-
-fn cosine() -> Metric {
-    Metric::Cosine
 }
 
 /// How reads work.
@@ -192,13 +159,21 @@ pub struct ImportSettings {
     /// character of its text escaped (768 KiB times six), its payload, metadata and vector, is
     /// below six.
     pub line_bytes: usize,
+    /// Longest plain text, in bytes: 1 KiB to 1 GiB. 64 MiB: more than the longest books, and held
+    /// in memory while it is imported.
+    pub document_bytes: usize,
     /// Bad lines that a report keeps; all are counted. 100: enough to see what is wrong.
     pub bad_lines_kept: usize,
 }
 
 impl Default for ImportSettings {
     fn default() -> Self {
-        Self { batch_size: 500, line_bytes: 8 * 1024 * 1024, bad_lines_kept: 100 }
+        Self {
+            batch_size: 500,
+            line_bytes: 8 * 1024 * 1024,
+            document_bytes: 64 * 1024 * 1024,
+            bad_lines_kept: 100,
+        }
     }
 }
 
@@ -256,12 +231,12 @@ impl Settings {
         within("write.sweep_step", self.write.sweep_step.into(), 1, 10_000)?;
         batch("import.batch_size", self.import.batch_size)?;
         within("import.line_bytes", self.import.line_bytes as u64, 1024, 64 * 1024 * 1024)?;
+        let bytes = self.import.document_bytes as u64;
+        within("import.document_bytes", bytes, 1024, 1024 * 1024 * 1024)?;
         within("import.bad_lines_kept", self.import.bad_lines_kept as u64, 0, 1_000_000)?;
         within("export.page_size", self.export.page_size.into(), 1, PAGE.into())?;
         self.search.validate().map_err(|error| in_section("search", &error))?;
-        if let Some(embedding) = &self.embedding {
-            embedding.space()?;
-        }
+        self.embedding.validate()?;
         #[cfg(feature = "sqlite")]
         self.sqlite.validate().map_err(|error| in_section("sqlite", &error))?;
         Ok(())
@@ -299,6 +274,10 @@ fn check_keys(table: &Table) -> Result<()> {
         section::<FusionSettings>(search, "fusion")?;
     }
     section::<EmbeddingSettings>(table, "embedding")?;
+    if let Some(embedding) = table.get("embedding").and_then(toml::Value::as_table) {
+        section::<MiniLmSettings>(embedding, "minilm")?;
+        section::<HttpEmbeddingSettings>(embedding, "http")?;
+    }
     section::<ReadSettings>(table, "read")?;
     section::<WriteSettings>(table, "write")?;
     section::<ImportSettings>(table, "import")?;
@@ -370,7 +349,7 @@ mod tests {
         assert_eq!(settings.store.as_deref(), Some("memory:"));
         assert_eq!(settings.tenant.as_str(), "acme");
         assert_eq!(settings.search.min_candidates, 7);
-        assert_eq!(settings.embedding, Some(EmbeddingSettings::new("m", 3)));
+        assert_eq!(settings.embedding, EmbeddingSettings::new("m", 3));
         assert_eq!((settings.read.page_size, settings.write.batch_size), (1, 2));
         assert_eq!((settings.import.line_bytes, settings.export.page_size), (4_096, 5));
         assert_eq!(settings.write.update_attempts, 8, "what is left out keeps its default");

@@ -6,28 +6,35 @@
 //! | `add_many` | many memories, in batches |
 //! | `batch` | one batch: what a bad item does not take with it |
 //! | `commit` | sending a commit, and when it is sent once more |
-//! | `read` | get, list, history, search, counts |
+//! | `embed_missing` | vectors for memories that have none |
+//! | `read` | get, list, history, counts |
 //! | `remove` | delete, erase, purge |
+//! | `search` | by words, by meaning, by a caller's vector |
 //! | `spaces` | which embedding space a caller's vector belongs to |
 //! | `update` | a patch onto what is there |
+//! | `vectors` | what the embedder is to the tenant; the vector of a text |
 
 mod add;
 mod add_many;
 mod batch;
 mod commit;
+mod embed_missing;
 mod read;
 mod remove;
+mod search;
 mod spaces;
 mod update;
+mod vectors;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{CallContext, Deadline, TenantId};
+use memory_core::{CallContext, Deadline, MemoryId, TenantId};
 
 pub(crate) use add_many::check_batch_size;
-pub(crate) use batch::BatchPolicy;
+pub(crate) use batch::{BatchFeed, BatchPolicy, BatchResult};
+pub(crate) use embed_missing::EmbedRun;
 
 use crate::memory::Inner;
 
@@ -69,13 +76,34 @@ impl TenantMemory {
 
     /// A context for one call, whose time is bounded by the shorter of the two.
     pub(crate) fn context(&self, timeout: Option<Duration>) -> CallContext {
+        self.context_after(timeout, Duration::ZERO)
+    }
+
+    /// As [`TenantMemory::context`], for the rest of a call that has taken so long already.
+    pub(crate) fn context_after(&self, timeout: Option<Duration>, spent: Duration) -> CallContext {
         let timeout = match (timeout, self.timeout) {
             (Some(call), Some(handle)) => Some(call.min(handle)),
             (call, handle) => call.or(handle),
         };
+        let timeout = timeout.map(|timeout| timeout.saturating_sub(spent));
         let deadline = timeout
             .map(|timeout| Deadline::at(self.inner.clock.monotonic().saturating_add(timeout)));
         CallContext::new(self.tenant.clone()).with_deadline(deadline)
+    }
+
+    /// Tells the background, if vectors are made there, that the tenant is in use: an earlier
+    /// process may have left something to do.
+    pub(crate) fn note_use(&self) {
+        if self.inner.embedding.in_background().is_some() {
+            self.inner.background.first_use(&self.inner, &self.tenant);
+        }
+    }
+
+    /// Leaves the vectors of these memories to the background, if they are made there.
+    pub(crate) fn queue_later(&self, ids: impl IntoIterator<Item = MemoryId>) {
+        if self.inner.embedding.in_background().is_some() {
+            self.inner.background.written(&self.inner, &self.tenant, ids.into_iter().collect());
+        }
     }
 }
 

@@ -43,12 +43,7 @@ pub(super) const KEYS: [&str; 16] = [
 /// a field of a wrong type or value (it is named), no content. What the item as a whole must
 /// fulfil is checked where it is added.
 pub(super) fn read_line(line: &[u8], number: u64, options: &ImportOptions) -> Result<NewMemory> {
-    let text = std::str::from_utf8(line).map_err(|error| {
-        Error::invalid(format!(
-            "the line is not UTF-8 from its byte {} on",
-            error.valid_up_to() + 1
-        ))
-    })?;
+    let text = utf8(line, "line")?;
     let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
     for (place, (key, _)) in fields.0.iter().enumerate() {
         if !KEYS.contains(&key.as_ref()) {
@@ -79,11 +74,35 @@ pub(super) fn read_line(line: &[u8], number: u64, options: &ImportOptions) -> Re
         Some(id) => Some(id),
         None => Some(derived_id(&options.source, number, &memory.content)?),
     };
+    Ok(owned(memory, options))
+}
+
+/// The memory of a plain text: its first and only line.
+///
+/// # Errors
+/// `InvalidInput`: not UTF-8. What the item as a whole must fulfil is checked where it is added.
+pub(super) fn read_document(text: &[u8], options: &ImportOptions) -> Result<NewMemory> {
+    let mut memory = NewMemory::new(utf8(text, "text")?);
+    memory.id = Some(derived_id(&options.source, 1, &memory.content)?);
+    Ok(owned(memory, options))
+}
+
+/// The owner of a memory that has none.
+fn owned(mut memory: NewMemory, options: &ImportOptions) -> NewMemory {
     if memory.user_id.is_none() && memory.agent_id.is_none() {
         memory.user_id = options.default_user.clone();
         memory.agent_id = options.default_agent.clone();
     }
-    Ok(memory)
+    memory
+}
+
+fn utf8<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        Error::invalid(format!(
+            "the {what} is not UTF-8 from its byte {} on",
+            error.valid_up_to() + 1
+        ))
+    })
 }
 
 /// The id of a line that has none: `line-` and the SHA-256 of the source's name, the number and

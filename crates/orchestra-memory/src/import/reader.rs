@@ -24,7 +24,7 @@ pub(super) struct LineReader<R> {
 }
 
 /// U+FEFF in UTF-8, which some editors write before the first line.
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 impl<R: BufRead> LineReader<R> {
     pub(super) fn new(source: R, most: usize) -> Self {

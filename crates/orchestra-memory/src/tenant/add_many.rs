@@ -1,9 +1,12 @@
 //! Adding many memories, batch by batch.
 
+use std::pin::Pin;
+
 use futures::{Stream, StreamExt as _};
 use memory_core::limits::{COMMIT_BYTES, FETCH_IDS};
 use memory_core::{Error, Result};
 
+use super::batch::{BatchFeed, BatchResult};
 use super::{BatchPolicy, TenantMemory};
 use crate::new_memory::NewMemory;
 use crate::notify::is_cancelled;
@@ -17,6 +20,10 @@ impl TenantMemory {
     /// ones stand alone. A fault of the store stops the call; what was added before is in the
     /// report. The whole is not atomic; each memory is.
     ///
+    /// Where there is an embedder and vectors are made with the writes, memories without one of
+    /// the caller's get theirs, and a batch is read and embedded while the one before is written.
+    /// What becomes of those whose vector cannot be made says the setting `embedding.on_failure`.
+    ///
     /// # Cancellation
     /// A future that is dropped loses the report; batches committed before stay. The flag of the
     /// options stops it with a report.
@@ -27,8 +34,8 @@ impl TenantMemory {
         self.add_stream(futures::stream::iter(memories), options).await
     }
 
-    /// As [`TenantMemory::add_many`], from a stream. The stream is not read while a batch is
-    /// written.
+    /// As [`TenantMemory::add_many`], from a stream. Without an embedder the stream is not read
+    /// while a batch is written.
     ///
     /// # Cancellation
     /// As [`TenantMemory::add_many`].
@@ -36,43 +43,71 @@ impl TenantMemory {
     where
         S: Stream<Item = NewMemory>,
     {
-        let mut report = AddManyReport::default();
         let size = options.batch_size.unwrap_or(self.inner().settings.write.batch_size);
         if let Err(error) = check_batch_size(size) {
-            report.stopped = Some(error);
-            return report;
+            return AddManyReport { stopped: Some(error), ..AddManyReport::default() };
         }
         let policy = BatchPolicy::plain(options.on_conflict, options.timeout);
-        let mut memories = std::pin::pin!(memories.fuse());
-        loop {
-            if is_cancelled(options.cancel.as_ref()) {
-                report.cancelled = true;
-                return report;
-            }
-            let mut batch = Vec::with_capacity(size);
-            let mut bytes = 0;
-            while batch.len() < size && bytes < COMMIT_BYTES {
-                let Some(memory) = memories.next().await else { break };
-                bytes += memory.content.len() + memory.embedding.as_ref().map_or(0, Vec::len) * 4;
-                batch.push(memory);
-            }
-            if batch.is_empty() {
-                return report;
-            }
-            let first = report.seen;
-            report.seen += batch.len() as u64;
-            let result = self.add_batch(batch, &policy).await;
-            for (index, outcome) in (first..).zip(result.outcomes) {
-                tally(&mut report, index, outcome, options.collect_ids);
-            }
-            report.stopped = result.stopped;
-            if let Some(progress) = &options.progress {
-                progress.call(&report);
-            }
-            if report.stopped.is_some() {
-                return report;
-            }
+        let memories = std::pin::pin!(memories.fuse());
+        let mut feed =
+            StreamFeed { memories, size, options: &options, report: AddManyReport::default() };
+        self.add_batches(&mut feed, &policy).await;
+        feed.report
+    }
+}
+
+/// Batches of a stream, and the report of them.
+struct StreamFeed<'a, S> {
+    memories: Pin<&'a mut S>,
+    size: usize,
+    options: &'a AddManyOptions,
+    report: AddManyReport,
+}
+
+impl<S: Stream<Item = NewMemory>> BatchFeed for StreamFeed<'_, S> {
+    fn is_cancelled(&self) -> bool {
+        is_cancelled(self.options.cancel.as_ref())
+    }
+
+    async fn read(&mut self) -> Option<Vec<NewMemory>> {
+        let mut batch = Vec::with_capacity(self.size);
+        let mut bytes = 0;
+        while batch.len() < self.size && bytes < COMMIT_BYTES {
+            let Some(memory) = self.memories.next().await else { break };
+            bytes += memory.content.len() + memory.embedding.as_ref().map_or(0, Vec::len) * 4;
+            batch.push(memory);
         }
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    fn written(&mut self, result: BatchResult, _ahead: usize) -> bool {
+        let report = &mut self.report;
+        let first = report.seen;
+        report.seen += result.outcomes.len() as u64;
+        report.without_vector += result.without_vector;
+        if let Some(reason) = result.reason {
+            report.without_vector_reason.get_or_insert(reason);
+        }
+        for (index, outcome) in (first..).zip(result.outcomes) {
+            tally(report, index, outcome, self.options.collect_ids);
+        }
+        report.stopped = result.stopped;
+        if let Some(progress) = &self.options.progress {
+            progress.call(report);
+        }
+        report.stopped.is_none()
+    }
+
+    fn not_reached(&mut self, memories: usize) {
+        for _ in 0..memories {
+            let index = self.report.seen;
+            self.report.seen += 1;
+            tally(&mut self.report, index, ItemOutcome::NotReached, self.options.collect_ids);
+        }
+    }
+
+    fn cancelled(&mut self) {
+        self.report.cancelled = true;
     }
 }
 

@@ -7,7 +7,8 @@ use memory_core::{
 };
 
 use super::TenantMemory;
-use crate::patch::Change;
+use super::spaces::KnownSpace;
+use super::vectors::{Made, Stance};
 
 /// Why a commit did not succeed.
 #[derive(Debug)]
@@ -32,13 +33,34 @@ impl Refused {
     }
 }
 
+/// What becomes of an item's vector of the active space; the others go with it.
+#[derive(Clone, Debug)]
+pub(super) enum PutVector {
+    /// It stays while the text does; the store drops it itself if the text is another one.
+    Keep,
+    /// It has none afterwards.
+    Clear,
+    /// It has the caller's.
+    Supplied(Vec<f32>),
+    /// It has one that the embedder made, which belongs to the embedder's space and no other.
+    Made(Vec<f32>),
+}
+
 /// A put of one item.
 pub(super) struct OnePut<'a> {
     pub(super) item: &'a MemoryItem,
-    /// What becomes of its vector of the active space; the others go with it.
-    pub(super) vector: &'a Change<Vec<f32>>,
+    pub(super) vector: &'a PutVector,
     pub(super) precondition: Precondition,
     pub(super) key: Option<IdempotencyKey>,
+}
+
+/// A put that was done.
+#[derive(Debug)]
+pub(super) struct PutDone {
+    pub(super) receipt: CommitReceipt,
+    /// Why the vector that had been made was left out, if it was: the tenant's space is the
+    /// caller's by now.
+    pub(super) aside: Option<Made>,
 }
 
 impl TenantMemory {
@@ -51,31 +73,68 @@ impl TenantMemory {
         &self,
         context: &CallContext,
         put: OnePut<'_>,
-    ) -> Result<Result<CommitReceipt, Refused>> {
+    ) -> Result<Result<PutDone, Refused>> {
         let commit = |vectors| {
             let write = Write::put(put.item.clone(), vectors, put.precondition.clone());
             Commit::new(self.inner().ids.commit_id(), vec![write]).with_idempotency(put.key.clone())
         };
-        let vector = match put.vector {
-            Change::Set(vector) => vector,
-            // The store drops the vectors itself if the text is another one.
-            Change::Keep => return Ok(self.send(context, commit(Vectors::Keep)).await),
-            Change::Clear => return Ok(self.send(context, commit(Vectors::default())).await),
+        let vectors = |space: &EmbeddingSpace, vector: &[f32]| {
+            Vectors::Replace([(space.id(), vector.to_vec())].into())
         };
-        let vectors =
-            |space: &EmbeddingSpace| Vectors::Replace([(space.id(), vector.clone())].into());
-        let known = self.space_for(context, vector).await?;
-        match self.send(context, commit(vectors(&known.space))).await {
-            Err(refused) if known.remembered && refused.may_be_the_space() => {
-                let (_, active) = self.read_spaces(context).await?;
-                if active.as_ref() == Some(&known.space) {
-                    return Ok(Err(refused));
-                }
-                // Where the tenant has none any more, the same one may be declared again.
-                let now = self.space_now(context, vector).await?;
-                Ok(self.send(context, commit(vectors(&now))).await)
+        let done = |sent: Result<CommitReceipt, Refused>| {
+            sent.map(|receipt| PutDone { receipt, aside: None })
+        };
+        let (vector, made) = match put.vector {
+            PutVector::Supplied(vector) => (vector, false),
+            PutVector::Made(vector) => (vector, true),
+            PutVector::Keep => return Ok(done(self.send(context, commit(Vectors::Keep)).await)),
+            PutVector::Clear => {
+                return Ok(done(self.send(context, commit(Vectors::default())).await));
             }
-            other => Ok(other),
+        };
+        let mut space = self.space_of(context, vector, made).await?;
+        if let Ok(known) = &space {
+            match self.send(context, commit(vectors(&known.space, vector))).await {
+                Err(refused) if known.remembered && refused.may_be_the_space() => {
+                    let (_, active) = self.read_spaces(context).await?;
+                    if active.as_ref() == Some(&known.space) {
+                        return Ok(Err(refused));
+                    }
+                    // Where the tenant has none any more, the same one may be declared again.
+                    space = match made {
+                        true => self.space_of(context, vector, made).await?,
+                        false => Ok(KnownSpace::read(self.space_now(context, vector).await?)),
+                    };
+                }
+                sent => return Ok(done(sent)),
+            }
+        }
+        Ok(match space {
+            Ok(now) => done(self.send(context, commit(vectors(&now.space, vector))).await),
+            Err(aside) => {
+                let sent = self.send(context, commit(Vectors::default())).await;
+                sent.map(|receipt| PutDone { receipt, aside: Some(aside) })
+            }
+        })
+    }
+
+    /// The space that a vector goes into, declared if the tenant has none yet; or why a vector
+    /// that was made is left out.
+    async fn space_of(
+        &self,
+        context: &CallContext,
+        vector: &[f32],
+        made: bool,
+    ) -> Result<Result<KnownSpace, Made>> {
+        let Some(attached) = self.inner().embedding.attached().filter(|_| made) else {
+            return self.space_for(context, vector).await.map(Ok);
+        };
+        match self.stance_declared(context, attached).await? {
+            Stance::Serves(known) => Ok(Ok(known)),
+            Stance::Aside(active) => Ok(Err(Made::aside(attached, &active))),
+            Stance::Undeclared => {
+                Err(Error::new(ErrorKind::Unexpected, "a declared space is not there"))
+            }
         }
     }
 

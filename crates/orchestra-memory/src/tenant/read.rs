@@ -1,15 +1,13 @@
-//! Reading: get, list, history, search, counts.
+//! Reading: get, list, history, counts.
 
 use memory_core::limits::FETCH_IDS;
 use memory_core::traits::{RecordStoreExt as _, TenantStats};
 use memory_core::{
-    CallContext, ContentHash, Direction, EmbeddingSpace, Error, ErrorKind, Field, Filter, MemoryId,
-    MemoryItem, Order, OrderField, Page, Projection, Query, Result,
+    ContentHash, Direction, Field, Filter, MemoryId, MemoryItem, Order, OrderField, Page,
+    Projection, Query, Result,
 };
-use memory_search::{ArmSelection, SearchAnswer, SearchRequest};
 
 use super::TenantMemory;
-use super::spaces::{self, KnownSpace};
 use crate::requests::{HistoryRequest, ListRequest};
 
 impl TenantMemory {
@@ -56,72 +54,6 @@ impl TenantMemory {
     pub async fn history(&self, request: &HistoryRequest) -> Result<Page> {
         let query = request.query(self.inner().settings.read.page_size);
         self.inner().backend.records.query(&self.context(None), &query).await
-    }
-
-    /// Finds memories by words, by a vector, or by both.
-    ///
-    /// # Errors
-    /// `InvalidInput`: neither text nor vector, or a limit, filter or vector that is none.
-    /// `Unsupported`: an arm that was asked for and cannot be had, or an undeclared key.
-    pub async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer> {
-        self.inner().searcher.search(&self.context(None), request).await
-    }
-
-    /// As [`TenantMemory::search`], with a vector of the tenant's active space beside what the
-    /// request holds.
-    ///
-    /// # Errors
-    /// `InvalidInput` also where the vector does not belong to the active space, and where the
-    /// tenant has no space yet and a vector is needed: for a search without text, or for arms that
-    /// were asked for. Otherwise it is then searched by words, and the answer says so. `Config`:
-    /// the settings name another space than the tenant has.
-    pub async fn search_with_vector(
-        &self,
-        request: SearchRequest,
-        vector: Vec<f32>,
-    ) -> Result<SearchAnswer> {
-        let context = self.context(None);
-        let mut known = self.active_space(&context).await?;
-        if let Some(guess) = known.take_if(|known| known.remembered) {
-            match self.search_in(&context, &guess.space, &request, &vector).await {
-                Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                    // Perhaps for the space, which the tenant may no longer have.
-                    let (_, now) = self.read_spaces(&context).await?;
-                    if now.as_ref() == Some(&guess.space) {
-                        return Err(error);
-                    }
-                    known = now.map(KnownSpace::read);
-                }
-                done => return done,
-            }
-        }
-        if let Some(known) = known {
-            return self.search_in(&context, &known.space, &request, &vector).await;
-        }
-        let by_words = matches!(request.arms, ArmSelection::Auto | ArmSelection::KeywordOnly);
-        if request.text.is_none() || !by_words {
-            return Err(Error::invalid(
-                "the tenant has no embedding space yet: none of its memories has a vector",
-            )
-            .with_operation("search"));
-        }
-        let mut answer = self.inner().searcher.search(&context, &request).await?;
-        answer.notes.push(
-            "The vector was not used: none of the tenant's memories has a vector yet.".to_owned(),
-        );
-        Ok(answer)
-    }
-
-    async fn search_in(
-        &self,
-        context: &CallContext,
-        space: &EmbeddingSpace,
-        request: &SearchRequest,
-        vector: &[f32],
-    ) -> Result<SearchAnswer> {
-        spaces::check(space, vector)?;
-        let request = request.clone().with_vector(space.clone(), vector.to_vec());
-        self.inner().searcher.search(context, &request).await
     }
 
     /// The memory that was stored first among those with exactly this text, within a scope.

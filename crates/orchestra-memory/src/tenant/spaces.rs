@@ -6,6 +6,9 @@ use memory_core::{CallContext, EmbeddingSpace, Error, ErrorKind, Metric, Result}
 
 use super::TenantMemory;
 
+/// The model of a space that is declared by a caller's vector alone.
+pub(super) const CALLER: &str = "caller";
+
 /// How often a lost race for the declaration is read again. Each loss means that somebody else
 /// declared a space or an erasure took it away, so that more than a few mean a fault.
 const ATTEMPTS: usize = 4;
@@ -71,16 +74,30 @@ impl TenantMemory {
         context: &CallContext,
         vector: &[f32],
     ) -> Result<EmbeddingSpace> {
+        let wanted = || {
+            let wanted = self.wanted(vector)?;
+            // Before it is declared: a vector that nothing can be done with declares nothing.
+            check(&wanted, vector)?;
+            Ok(wanted)
+        };
+        let active = self.active_or_declared(context, wanted).await?;
+        check(&active, vector)?;
+        Ok(active)
+    }
+
+    /// The active space as the store has it; the wanted one is declared if there is none.
+    pub(super) async fn active_or_declared(
+        &self,
+        context: &CallContext,
+        wanted: impl Fn() -> Result<EmbeddingSpace>,
+    ) -> Result<EmbeddingSpace> {
         for _ in 0..ATTEMPTS {
             let read_at = self.inner().clock.monotonic();
             let (spaces, active) = self.read_spaces(context).await?;
             if let Some(active) = active {
-                check(&active, vector)?;
                 return Ok(active);
             }
-            let wanted = self.wanted(vector)?;
-            // Before it is declared: a vector that nothing can be done with declares nothing.
-            check(&wanted, vector)?;
+            let wanted = wanted()?;
             let declared = TenantSpaces { active: Some(wanted.clone()), ..spaces };
             match self.inner().backend.meta.set_spaces(context, &declared).await {
                 Ok(_) => {
@@ -100,7 +117,7 @@ impl TenantMemory {
         self.inner().spaces.forget(self.id());
     }
 
-    fn remembered(&self) -> Option<KnownSpace> {
+    pub(super) fn remembered(&self) -> Option<KnownSpace> {
         let inner = self.inner();
         let space = inner.spaces.get(self.id(), inner.clock.monotonic())?;
         Some(KnownSpace { space, remembered: true })
@@ -128,12 +145,12 @@ impl TenantMemory {
     }
 
     fn wanted(&self, vector: &[f32]) -> Result<EmbeddingSpace> {
-        match &self.inner().settings.embedding {
-            Some(embedding) => embedding.space(),
+        match self.inner().embedding.declared() {
+            Some(space) => Ok(space.clone()),
             None if vector.is_empty() => Err(Error::invalid("the vector has no components")),
             None => {
                 let dimensions = u32::try_from(vector.len()).unwrap_or(u32::MAX);
-                EmbeddingSpace::new("caller", "1", dimensions, Metric::Cosine)
+                EmbeddingSpace::new(CALLER, "1", dimensions, Metric::Cosine)
             }
         }
     }
@@ -141,13 +158,10 @@ impl TenantMemory {
     /// Settings that name one space while the tenant has another are a mistake: the vectors of
     /// the two cannot be compared.
     fn agreed(&self, active: EmbeddingSpace) -> Result<EmbeddingSpace> {
-        match &self.inner().settings.embedding {
-            Some(embedding) if embedding.space()? != active => Err(Error::new(
+        match self.inner().embedding.named() {
+            Some(named) if *named != active => Err(Error::new(
                 ErrorKind::Config,
-                format!(
-                    "the settings name the embedding space {}; the tenant's is {active}",
-                    embedding.space()?
-                ),
+                format!("the settings name the embedding space {named}; the tenant's is {active}"),
             )),
             _ => Ok(active),
         }

@@ -14,10 +14,12 @@ use memory_core::{
 };
 use orchestra_memory::{
     AddManyOptions, AddOptions, AddOutcome, Callback, CancelFlag, Change, EmbeddingSettings,
-    EraseOptions, ImportOptions, OnConflict, Patch, Settings, UpdateOptions,
+    EraseOptions, ImportOptions, OnConflict, Patch, UpdateOptions,
 };
 
-use crate::support::{block_on, id, mock_backend, mock_memory, note, over, start, user, written};
+use crate::support::{
+    block_on, id, mock_backend, mock_memory, note, over, plain, start, user, written,
+};
 
 fn lost() -> Error {
     Error::new(ErrorKind::Unavailable, "the answer was lost").with_unknown_outcome()
@@ -297,8 +299,8 @@ fn settings_that_name_another_space_than_the_tenants_are_refused() {
         let active = Some(EmbeddingSpace::new("theirs", "1", 2, Metric::Cosine).unwrap());
         Ok(TenantSpaces { active, ..TenantSpaces::default() })
     });
-    let mut settings = Settings::default();
-    settings.embedding = Some(EmbeddingSettings::new("ours", 2));
+    let mut settings = plain();
+    settings.embedding = EmbeddingSettings::new("ours", 2);
     let memory = over(mock_backend(MockRecordStore::new(), meta), settings);
     let tenant = memory.default_tenant();
     let memory = note("x").with_embedding(vec![1.0, 0.0]);
@@ -400,7 +402,7 @@ fn health_and_close_speak_for_every_part() {
     keywords.expect_health().times(1).returning(Health::healthy);
     keywords.expect_close().times(1).returning(|| Ok(()));
     backend.keywords = Arc::new(keywords);
-    let memory = over(backend, Settings::default());
+    let memory = over(backend, plain());
     let health = block_on(memory.health());
     assert_eq!(
         (health.status, health.reasons),

@@ -38,10 +38,10 @@ mod sqlite {
 
     use memory_core::SystemClock;
     use memory_core::traits::NoLedger;
+    use orchestra_memory::Backend;
     use orchestra_memory::memory_sqlite::{SqliteSettings, SqliteStore};
-    use orchestra_memory::{Backend, Memory};
 
-    use crate::support::{block_on, note};
+    use crate::support::{block_on, builder, note};
 
     #[test]
     fn the_last_handle_lets_go_of_the_store() {
@@ -49,7 +49,7 @@ mod sqlite {
         let store = SqliteStore::open(SqliteSettings::in_memory(), clock, Arc::new(NoLedger));
         let store = store.unwrap();
         let watch = Arc::downgrade(&store);
-        let memory = block_on(Memory::builder().backend(Backend::of(store)).open()).unwrap();
+        let memory = block_on(builder().backend(Backend::of(store)).open()).unwrap();
         let tenant = memory.default_tenant();
         let admin = memory.admin();
         block_on(tenant.add(note("x"))).unwrap();

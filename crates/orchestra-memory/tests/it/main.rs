@@ -6,12 +6,21 @@
     reason = "a test ends where something is wrong"
 )]
 
+mod background;
+mod embedding;
+mod embedding_faults;
+mod embedding_spaces;
 mod faults;
 mod handles;
+#[cfg(feature = "http")]
+mod http;
+mod missing;
 mod opening;
 mod removing;
 mod searching;
 mod spaces;
+mod splitting;
 mod support;
 mod transfer;
+mod words;
 mod writing;

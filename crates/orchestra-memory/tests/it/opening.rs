@@ -6,11 +6,10 @@ use async_trait::async_trait;
 use memory_core::traits::{MockRecordStore, MockStoreMeta, MockVectorIndex};
 use memory_core::{Capabilities, Durability};
 use orchestra_memory::{
-    Backend, BackendFactory, ErrorKind, Memory, OpenRequest, Registry, Result, Settings,
-    UsageLedger,
+    Backend, BackendFactory, ErrorKind, OpenRequest, Registry, Result, UsageLedger,
 };
 
-use crate::support::{block_on, mock_backend, note, written};
+use crate::support::{block_on, builder, mock_backend, note, open, plain, written};
 
 #[test]
 fn nothing_is_opened_in_place_of_what_cannot_be_had() {
@@ -21,16 +20,16 @@ fn nothing_is_opened_in_place_of_what_cannot_be_had() {
         ("memory.db", ErrorKind::Config),
         ("", ErrorKind::Config),
     ] {
-        let error = block_on(Memory::open(url)).unwrap_err();
+        let error = block_on(open(url)).unwrap_err();
         assert_eq!(error.kind(), kind, "{url}");
     }
-    assert_eq!(block_on(Memory::builder().open()).unwrap_err().kind(), ErrorKind::Config);
-    let mut settings = Settings::default();
+    assert_eq!(block_on(builder().open()).unwrap_err().kind(), ErrorKind::Config);
+    let mut settings = plain();
     settings.read.page_size = 0;
-    let error = block_on(Memory::builder().settings(settings).url("memory:").open()).unwrap_err();
+    let error = block_on(builder().settings(settings).url("memory:").open()).unwrap_err();
     assert!(error.message().contains("read.page_size"), "{error}");
     let backend = mock_backend(MockRecordStore::new(), MockStoreMeta::new());
-    let error = block_on(Memory::builder().backend(backend).url("memory:").open()).unwrap_err();
+    let error = block_on(builder().backend(backend).url("memory:").open()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
 }
 
@@ -45,12 +44,12 @@ fn an_index_that_stands_apart_is_refused() {
         let name = capabilities.backend;
         vectors.expect_capabilities().returning(move || capabilities.clone());
         backend.vectors = Arc::new(vectors);
-        let error = block_on(Memory::builder().backend(backend).open()).unwrap_err();
+        let error = block_on(builder().backend(backend).open()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.message().contains(name), "{error}");
     }
     let backend = mock_backend(MockRecordStore::new(), MockStoreMeta::new());
-    block_on(Memory::builder().backend(backend).open()).unwrap();
+    block_on(builder().backend(backend).open()).unwrap();
 }
 
 #[test]
@@ -69,7 +68,7 @@ fn a_callers_own_scheme_is_opened_by_its_factory() {
     }
     let registry = Registry::standard().with("own", Arc::new(Own));
     let passed_on = Arc::new(UsageLedger::new());
-    let builder = Memory::builder().registry(registry).url("own:path?x=1");
+    let builder = builder().registry(registry).url("own:path?x=1");
     let memory = block_on(builder.ledger(passed_on.clone()).open()).unwrap();
     block_on(memory.default_tenant().add(note("x"))).unwrap();
     assert_eq!(memory.usage().operations["own.open"].reads, 1);
@@ -94,7 +93,7 @@ mod sqlite {
     fn a_file_keeps_what_was_added_and_can_be_opened_read_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a file.db");
-        let memory = block_on(Memory::open(&url(&path))).unwrap();
+        let memory = block_on(open(&url(&path))).unwrap();
         block_on(memory.default_tenant().add(note("kept").with_id(id("m")))).unwrap();
         assert!(memory.usage().total.writes >= 1, "{:?}", memory.usage());
         block_on(memory.close()).unwrap();
@@ -103,8 +102,8 @@ mod sqlite {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "closed");
 
         // A handle that is dropped without being closed lets go of the file too.
-        drop(block_on(Memory::open(&url(&path))).unwrap());
-        let memory = block_on(Memory::open(&format!("{}?mode=ro", url(&path)))).unwrap();
+        drop(block_on(open(&url(&path))).unwrap());
+        let memory = block_on(open(&format!("{}?mode=ro", url(&path)))).unwrap();
         let tenant = memory.default_tenant();
         assert_eq!(block_on(tenant.get(&id("m"))).unwrap().unwrap().content(), "kept");
         let error = block_on(tenant.add(note("more"))).unwrap_err();
@@ -124,7 +123,7 @@ mod sqlite {
             (format!("{}?mode=ro", url(&missing)), ErrorKind::NotFound),
             (url(&folder.path().join("none/x.db")), ErrorKind::NotFound),
         ] {
-            let error = block_on(Memory::open(&url)).unwrap_err();
+            let error = block_on(open(&url)).unwrap_err();
             assert_eq!(error.kind(), kind, "{url}: {error}");
         }
         assert!(!missing.exists(), "nothing was made");
@@ -163,7 +162,7 @@ mod sqlite {
             assert_eq!(copied.bytes, fs::metadata(&target).unwrap().len());
             let error = admin.backup(target_text).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-            let copy = Memory::open(&url(&target)).await.unwrap();
+            let copy = open(&url(&target)).await.unwrap();
             let found = copy.tenant("acme").unwrap().get(&id("m")).await.unwrap();
             assert_eq!(found.unwrap().content(), "kept");
             copy.close().await.unwrap();

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use orchestra_memory::{
     AddManyOptions, Callback, EraseOptions, EraseProgress, ErrorKind, Filter, Revision,
-    SearchRequest, Settings,
+    SearchRequest,
 };
 
-use crate::support::{each_store, each_store_with, id, note, start, user};
+use crate::support::{each_store, each_store_with, id, note, plain, start, user};
 
 #[test]
 fn a_delete_says_whether_something_was_there() {
@@ -29,7 +29,7 @@ fn a_delete_says_whether_something_was_there() {
 
 #[test]
 fn what_has_expired_is_invisible_and_a_purge_removes_it() {
-    let mut settings = Settings::default();
+    let mut settings = plain();
     settings.write.sweep_step = 2;
     each_store_with(&settings, async |stack| {
         let tenant = stack.memory.default_tenant();

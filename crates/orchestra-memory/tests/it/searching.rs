@@ -2,10 +2,10 @@
 
 use orchestra_memory::{
     AddManyOptions, Arm, ArmSelection, EmbeddingSettings, ErrorKind, Field, Filter, Limit, Metric,
-    SearchAnswer, SearchRequest, Settings, TenantMemory,
+    SearchAnswer, SearchRequest, TenantMemory,
 };
 
-use crate::support::{each_store, each_store_with, id, note, user};
+use crate::support::{each_store, each_store_with, id, note, plain, user};
 
 fn ids(answer: &SearchAnswer) -> Vec<&str> {
     answer.hits.iter().map(|hit| hit.item.id.as_str()).collect()
@@ -89,8 +89,8 @@ fn the_first_vector_declares_the_space() {
 
 #[test]
 fn settings_can_name_the_space() {
-    let mut settings = Settings::default();
-    settings.embedding = Some(EmbeddingSettings::new("some-model", 2));
+    let mut settings = plain();
+    settings.embedding = EmbeddingSettings::new("some-model", 2);
     each_store_with(&settings, async |stack| {
         let tenant = stack.memory.default_tenant();
         let error = tenant.add(note("x").with_embedding(vec![1.0; 3])).await.unwrap_err();

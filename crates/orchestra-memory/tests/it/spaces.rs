@@ -14,10 +14,12 @@ use memory_core::{
 use memory_testkit::ReferenceStore;
 use orchestra_memory::{
     AddManyOptions, Backend, Change, EmbeddingSpace, EraseOptions, ImportOptions, Memory, Patch,
-    Projection, SearchRequest, Settings, TenantMemory, UpdateOptions, VectorProjection,
+    Projection, SearchRequest, TenantMemory, UpdateOptions, VectorProjection,
 };
 
-use crate::support::{block_on, capabilities, id, mock_backend, note, over, start, user, written};
+use crate::support::{
+    block_on, builder, capabilities, id, mock_backend, note, over, plain, start, user, written,
+};
 
 fn space(model: &str, dimensions: u32) -> EmbeddingSpace {
     EmbeddingSpace::new(model, "1", dimensions, Metric::Cosine).unwrap()
@@ -105,7 +107,7 @@ fn the_space_is_read_once_for_all_calls_and_again_after_five_seconds() {
     let (records, log) = only(&known);
     let backend = mock_backend(records, meta(vec![active(known.clone()), active(known.clone())]));
     let clock = Arc::new(ManualClock::new(start()));
-    let builder = Memory::builder()
+    let builder = builder()
         .backend(searchable(backend, &known))
         .clock(clock.clone())
         .ids(Arc::new(SequentialIds::default()));
@@ -124,7 +126,7 @@ fn a_declared_space_is_remembered_and_tenants_share_nothing() {
     let (records, _) = only(&known);
     let mut meta = meta(vec![TenantSpaces::default(), TenantSpaces::default()]);
     meta.expect_set_spaces().times(2).returning(|_, spaces| Ok(spaces.clone()));
-    let memory = over(mock_backend(records, meta), Settings::default());
+    let memory = over(mock_backend(records, meta), plain());
     for name in ["one", "two"] {
         let tenant = memory.tenant(name).unwrap();
         block_on(tenant.add(embedded(&[1.0, 0.0]))).unwrap();
@@ -161,7 +163,7 @@ fn a_refused_space_is_read_again_and_the_call_made_once_more() {
             Ok(active(answers[count.fetch_add(1, Ordering::SeqCst).min(1)].clone()))
         });
         let backend = mock_backend(records, meta);
-        let memory = over(searchable(backend, &new), Settings::default());
+        let memory = over(searchable(backend, &new), plain());
         let tenant = memory.default_tenant();
         // The first reading: a vector that fits nothing needs the space to be known.
         let request = SearchRequest::new();
@@ -190,7 +192,7 @@ fn a_refusal_for_another_reason_is_not_sent_again() {
         }
     });
     let three = vec![active(known.clone()), active(known.clone()), active(known)];
-    let memory = over(mock_backend(records, meta(three)), Settings::default());
+    let memory = over(mock_backend(records, meta(three)), plain());
     let tenant = memory.default_tenant();
     block_on(tenant.add(embedded(&[1.0, 0.0]))).unwrap();
     let error = block_on(tenant.add(embedded(&[1.0, 0.0]))).unwrap_err();
@@ -212,7 +214,7 @@ fn what_may_have_happened_already_is_not_done_again_in_another_space() {
             _ => Err(Error::invalid("no such space")),
         }
     });
-    let memory = over(mock_backend(records, meta(vec![active(known)])), Settings::default());
+    let memory = over(mock_backend(records, meta(vec![active(known)])), plain());
     let tenant = memory.default_tenant();
     block_on(tenant.add(embedded(&[1.0, 0.0]))).unwrap();
     let error = block_on(tenant.add(embedded(&[1.0, 0.0]))).unwrap_err();
@@ -224,7 +226,7 @@ fn a_batch_that_moves_to_another_space_loses_only_what_does_not_fit_it() {
     let (old, new) = (space("old", 2), space("new", 3));
     let (records, log) = only(&new);
     let backend = mock_backend(records, meta(vec![active(old), active(new.clone())]));
-    let memory = over(backend, Settings::default());
+    let memory = over(backend, plain());
     let tenant = memory.default_tenant();
     block_on(tenant.search_with_vector(SearchRequest::new(), vec![1.0])).unwrap_err();
     // The first fits what is remembered, so that it is taken for the space until others do not.
@@ -245,12 +247,11 @@ fn each_pair(check: impl AsyncFn(&Memory, &Memory)) {
         block_on(builder.clock(clock.clone()).open()).unwrap()
     };
     let store = Arc::new(ReferenceStore::new(clock.clone()));
-    let mut pairs =
-        vec![[(); 2].map(|()| open(Memory::builder().backend(Backend::of(store.clone()))))];
+    let mut pairs = vec![[(); 2].map(|()| open(builder().backend(Backend::of(store.clone()))))];
     let folder = tempfile::tempdir().unwrap();
     if cfg!(feature = "sqlite") {
         let url = format!("sqlite:{}", folder.path().join("pair.db").display());
-        pairs.push([(); 2].map(|()| open(Memory::builder().url(&url))));
+        pairs.push([(); 2].map(|()| open(builder().url(&url))));
     }
     for [one, other] in &pairs {
         block_on(check(one, other));
@@ -369,7 +370,7 @@ fn an_erasure_of_its_own_forgets_the_space() {
     });
     // Two readings: one before the erasure, one after it.
     let meta = meta(vec![active(known.clone()), active(known)]);
-    let memory = over(mock_backend(records, meta), Settings::default());
+    let memory = over(mock_backend(records, meta), plain());
     let tenant = memory.default_tenant();
     block_on(tenant.add(embedded(&[1.0, 0.0]))).unwrap();
     block_on(tenant.add(embedded(&[1.0, 0.0]))).unwrap();

@@ -1,20 +1,23 @@
 //! What the tests share: back ends of mocks, and every real store that there is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use memory_core::traits::{
     MockChangeLog, MockKeywordIndex, MockLeaseStore, MockRecordStore, MockStoreMeta,
     MockStoreUpkeep, MockTenantDirectory, MockVectorIndex,
 };
 use memory_core::{
-    Capabilities, Capability, CommitReceipt, Durability, ManualClock, Revision, SequentialIds,
-    WriteResult,
+    Capabilities, Capability, Clock as _, CommitReceipt, Durability, ManualClock, Revision,
+    SequentialIds, SystemClock, WriteResult,
 };
 use memory_testkit::ReferenceStore;
 use orchestra_memory::{
-    Backend, Memory, MemoryBuilder, MemoryId, NewMemory, Settings, Timestamp, UserId,
+    Backend, EmbeddingSettings, Memory, MemoryBuilder, MemoryId, NewMemory, Result, Settings,
+    Timestamp, UserId,
 };
 
+use crate::words::Words;
 pub(crate) use futures::executor::block_on;
 
 /// The time at which every test begins.
@@ -58,9 +61,26 @@ pub(crate) fn mock_backend(mut records: MockRecordStore, meta: MockStoreMeta) ->
     }
 }
 
+/// Settings without an embedder, whatever model is on the machine.
+pub(crate) fn plain() -> Settings {
+    let mut settings = Settings::default();
+    settings.embedding = EmbeddingSettings::none();
+    settings
+}
+
+/// A builder with those settings.
+pub(crate) fn builder() -> MemoryBuilder {
+    Memory::builder().settings(plain())
+}
+
+/// Opens a store with those settings.
+pub(crate) async fn open(url: &str) -> Result<Memory> {
+    builder().url(url).open().await
+}
+
 /// A memory over a back end of mocks.
 pub(crate) fn mock_memory(records: MockRecordStore, meta: MockStoreMeta) -> Memory {
-    over(mock_backend(records, meta), Settings::default())
+    over(mock_backend(records, meta), plain())
 }
 
 pub(crate) fn over(backend: Backend, settings: Settings) -> Memory {
@@ -88,42 +108,90 @@ pub(crate) fn written(commit: &memory_core::Commit) -> CommitReceipt {
 
 /// A memory over a real store, and the clock that it goes by.
 pub(crate) struct Stack {
-    pub(crate) name: &'static str,
     pub(crate) memory: Memory,
     pub(crate) clock: Arc<ManualClock>,
-    /// Holds the file's folder until the memory is gone.
-    _folder: Option<tempfile::TempDir>,
+}
+
+/// Settings for a memory with an embedder of its own, of which nothing is cached.
+pub(crate) fn embedding() -> Settings {
+    let mut settings = Settings::default();
+    settings.embedding.cache_entries = 0;
+    settings
+}
+
+/// As [`each_store_with`], each store with an embedder of its own.
+#[expect(clippy::needless_pass_by_value, reason = "callers write the check as a closure in place")]
+pub(crate) fn each_store_embedding(
+    settings: &Settings,
+    embedder: impl Fn() -> Words,
+    check: impl AsyncFn(&Stack, &Words),
+) {
+    for (name, store) in stores() {
+        let words = embedder();
+        let stack =
+            stack(settings, |builder, clock| store.over(builder, clock).embedder(words.embedder()));
+        println!("over {name}");
+        block_on(check(&stack, &words));
+        block_on(stack.memory.close()).unwrap();
+    }
+}
+
+/// Waits until something holds, ten seconds at the longest.
+pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let clock = SystemClock::new();
+    while !holds() {
+        assert!(clock.monotonic() < Duration::from_secs(10), "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Runs a check over the reference store and every store of this build, each empty.
 pub(crate) fn each_store(check: impl AsyncFn(&Stack)) {
-    each_store_with(&Settings::default(), check);
+    each_store_with(&plain(), check);
 }
 
 /// As [`each_store`], with settings.
 #[expect(clippy::needless_pass_by_value, reason = "callers write the check as a closure in place")]
 pub(crate) fn each_store_with(settings: &Settings, check: impl AsyncFn(&Stack)) {
-    let mut stacks = vec![stack("reference", settings, None, |builder, clock| {
-        builder.backend(Backend::of(Arc::new(ReferenceStore::new(clock))))
-    })];
-    if cfg!(feature = "sqlite") {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("it.db").display());
-        stacks.push(stack("memory:", settings, None, |builder, _| builder.url("memory:")));
-        stacks.push(stack("sqlite:", settings, Some(folder), |builder, _| builder.url(url)));
-    }
-    for stack in &stacks {
+    for (name, store) in stores() {
+        let stack = stack(settings, |builder, clock| store.over(builder, clock));
         // Captured unless the test fails: then the last name tells where.
-        println!("over {}", stack.name);
-        block_on(check(stack));
+        println!("over {name}");
+        block_on(check(&stack));
         block_on(stack.memory.close()).unwrap();
     }
 }
 
+/// A place for a store.
+enum Place {
+    Reference,
+    Memory,
+    File(tempfile::TempDir),
+}
+
+fn stores() -> Vec<(&'static str, Place)> {
+    let mut stores = vec![("reference", Place::Reference)];
+    if cfg!(feature = "sqlite") {
+        stores.push(("memory:", Place::Memory));
+        stores.push(("sqlite:", Place::File(tempfile::tempdir().unwrap())));
+    }
+    stores
+}
+
+impl Place {
+    fn over(&self, builder: MemoryBuilder, clock: Arc<ManualClock>) -> MemoryBuilder {
+        match self {
+            Self::Reference => builder.backend(Backend::of(Arc::new(ReferenceStore::new(clock)))),
+            Self::Memory => builder.url("memory:"),
+            Self::File(folder) => {
+                builder.url(format!("sqlite:{}", folder.path().join("it.db").display()))
+            }
+        }
+    }
+}
+
 fn stack(
-    name: &'static str,
     settings: &Settings,
-    folder: Option<tempfile::TempDir>,
     over: impl FnOnce(MemoryBuilder, Arc<ManualClock>) -> MemoryBuilder,
 ) -> Stack {
     let clock = Arc::new(ManualClock::new(start()));
@@ -132,5 +200,5 @@ fn stack(
         .clock(clock.clone())
         .ids(Arc::new(SequentialIds::default()));
     let memory = block_on(over(builder, clock.clone()).open()).unwrap();
-    Stack { name, memory, clock, _folder: folder }
+    Stack { memory, clock }
 }

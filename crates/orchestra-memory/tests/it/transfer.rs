@@ -8,11 +8,11 @@ use std::time::Duration;
 use orchestra_memory::{
     AddManyOptions, BadLine, Callback, CancelFlag, EraseOptions, ErrorKind, ExportOptions, Field,
     Filter, ImportOptions, ImportReport, Kind, MemoryItem, MetaKey, MetaValue, NewMemory,
-    OnConflict, Order, Projection, Role, SearchRequest, SessionId, Settings, TenantMemory,
-    Timestamp, VectorProjection,
+    OnConflict, Order, Projection, Role, SearchRequest, SessionId, TenantMemory, Timestamp,
+    VectorProjection,
 };
 
-use crate::support::{each_store, each_store_with, id, note, start, user};
+use crate::support::{each_store, each_store_with, id, note, plain, start, user};
 
 async fn import(tenant: &TenantMemory, text: &str, options: ImportOptions) -> ImportReport {
     tenant.import(text.as_bytes(), options).await
@@ -144,7 +144,7 @@ fn a_source_that_breaks_off_is_resumed_too() {
 
 #[test]
 fn conflicts_are_treated_as_asked_and_long_lines_are_bad() {
-    let mut settings = Settings::default();
+    let mut settings = plain();
     settings.import.line_bytes = 1_024;
     settings.import.bad_lines_kept = 1;
     each_store_with(&settings, async |stack| {
@@ -211,7 +211,7 @@ fn rich(n: u64) -> NewMemory {
 
 #[test]
 fn an_export_imported_elsewhere_gives_equal_memories() {
-    let mut settings = Settings::default();
+    let mut settings = plain();
     settings.export.page_size = 3;
     each_store_with(&settings, async |stack| {
         let tenant = stack.memory.tenant("from").unwrap();
