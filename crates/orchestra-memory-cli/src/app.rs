@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use directories::ProjectDirs;
 use orchestra_memory::memory_core::{Clock, SystemClock};
 use orchestra_memory::{
-    CancelFlag, Error, ErrorKind, Memory, Settings, StoreUrl, TenantId, Timestamp,
+    CancelFlag, Error, ErrorKind, Memory, Provider, Settings, StoreUrl, TenantId, Timestamp, model,
 };
 
 use crate::args::Global;
+use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 
@@ -27,15 +28,29 @@ pub(crate) struct App {
     pub(crate) output: Output,
     /// Raised by Ctrl-C, for the commands that have something to finish.
     pub(crate) cancel: CancelFlag,
+    /// The variables that the options do not know.
+    pub(crate) environment: Environment,
     global: Global,
     clock: SystemClock,
+}
+
+/// What a command wants of the store that it opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wants {
+    /// A file that is not there is made.
+    pub(crate) create: bool,
+    /// What makes vectors is opened as well. A command that needs none works without it, even
+    /// where the settings ask for a model that is not there.
+    pub(crate) embedder: bool,
 }
 
 /// Where the settings and the store come from.
 pub(crate) struct Places {
     /// The settings file, if there is one.
     pub(crate) config: Option<PathBuf>,
-    /// The settings.
+    /// The variables of the environment that settings come from.
+    pub(crate) variables: Vec<&'static str>,
+    /// The settings, those of the environment included.
     pub(crate) settings: Settings,
     /// The store's URL.
     pub(crate) url: String,
@@ -49,7 +64,8 @@ impl App {
     /// An app over standard output.
     pub(crate) fn new(global: Global, cancel: CancelFlag) -> Self {
         let output = Output::stdout(global.json, global.quiet);
-        Self { output, cancel, global, clock: SystemClock::new() }
+        let environment = Environment::of_process();
+        Self { output, cancel, environment, global, clock: SystemClock::new() }
     }
 
     /// The time.
@@ -60,10 +76,11 @@ impl App {
     /// Reads the settings and finds the store, without touching it.
     pub(crate) fn places(&self) -> Result<Places> {
         let config = self.config_file()?;
-        let settings = match &config {
+        let mut settings = match &config {
             Some(path) => read_settings(path)?,
             None => Settings::default(),
         };
+        let variables = self.environment.apply(&mut settings)?;
         let tenant = match &self.global.tenant {
             Some(tenant) => TenantId::new(tenant)?,
             None => settings.tenant.clone(),
@@ -77,11 +94,29 @@ impl App {
                 format!("sqlite:{}", utf8(&path)?)
             }
         };
-        Ok(Places { config, settings, url, tenant, default_store })
+        Ok(Places { config, variables, settings, url, tenant, default_store })
     }
 
-    /// Opens the store. Unless `create` is set, a file that is not there is not made.
-    pub(crate) async fn open(&self, places: &Places, create: bool) -> Result<Memory> {
+    /// The folder of the embedding model's files: a given one, or what the environment, the
+    /// settings and the platform say. No settings are read where they do not matter.
+    pub(crate) fn model_folder(&self, given: Option<&Path>) -> Result<PathBuf> {
+        if let Some(folder) = given {
+            return Ok(folder.to_owned());
+        }
+        if let Some(folder) = self.environment.model_folder() {
+            return Ok(folder);
+        }
+        let settings = self.config_file()?.map(|path| read_settings(&path)).transpose()?;
+        let folder = settings.and_then(|settings| settings.embedding.minilm.folder);
+        folder.or_else(model::default_folder).ok_or_else(|| {
+            let message = "there is no cache folder to keep a model in: set --folder";
+            Error::new(ErrorKind::Config, message).into()
+        })
+    }
+
+    /// Opens the store.
+    pub(crate) async fn open(&self, places: &Places, wants: Wants) -> Result<Memory> {
+        let create = wants.create;
         if let Some(path) = file_of(&places.url)? {
             if !create && matches!(path.try_exists(), Ok(false)) {
                 return Err(Failure::not_found(format!(
@@ -94,7 +129,11 @@ impl App {
                     .map_err(|error| Failure::file("cannot make the data folder", error))?;
             }
         }
-        let builder = Memory::builder().settings(places.settings.clone()).url(&places.url);
+        let mut settings = places.settings.clone();
+        if !wants.embedder {
+            settings.embedding.provider = Some(Provider::None);
+        }
+        let builder = Memory::builder().settings(settings).url(&places.url);
         Ok(builder.open().await?)
     }
 

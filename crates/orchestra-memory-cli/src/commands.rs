@@ -7,10 +7,14 @@
 //! | `search` | `search` |
 //! | `queries` | `search --queries` |
 //! | `transfer` | `import`, `export` |
+//! | `embed` | `embed` |
+//! | `model` | `model status`, `model pull` |
 //! | `upkeep` | `erase`, `purge`, `stats`, `backup` |
 //! | `doctor` | `doctor` |
 
 mod doctor;
+mod embed;
+mod model;
 mod queries;
 mod read;
 mod search;
@@ -21,14 +25,15 @@ mod write;
 use clap::CommandFactory as _;
 use orchestra_memory::{Memory, TenantMemory};
 
-use crate::app::App;
-use crate::args::{Cli, Command};
+use crate::app::{App, Places, Wants};
+use crate::args::{Arm, Cli, Command};
 use crate::failure::Result;
 
 /// Runs a command.
 pub(crate) async fn run(command: Command, app: &mut App) -> Result<()> {
     match &command {
         Command::Doctor => return doctor::run(app).await,
+        Command::Model(model) => return model::run(app, model),
         Command::Completions(completions) => {
             // Into memory first: the generator does not survive a closed pipe.
             let mut script = Vec::new();
@@ -39,10 +44,9 @@ pub(crate) async fn run(command: Command, app: &mut App) -> Result<()> {
         _ => {}
     }
     let places = app.places()?;
-    let create = matches!(command, Command::Add(_) | Command::Import(_));
-    let memory = app.open(&places, create).await?;
+    let memory = app.open(&places, wants(&command)).await?;
     let result = match memory.tenant(&places.tenant) {
-        Ok(tenant) => dispatch(&command, app, &memory, &tenant).await,
+        Ok(tenant) => dispatch(&command, app, &places, &memory, &tenant).await,
         Err(error) => Err(error.into()),
     };
     let closed = memory.close().await;
@@ -50,15 +54,29 @@ pub(crate) async fn run(command: Command, app: &mut App) -> Result<()> {
     Ok(closed?)
 }
 
+/// What a command wants of the store: those that neither make nor take a vector work without what
+/// makes them.
+fn wants(command: &Command) -> Wants {
+    let embedder = match command {
+        Command::Add(_) | Command::Import(_) | Command::Embed(_) => true,
+        Command::Update(update) => update.content.is_some() || update.embedding.is_some(),
+        Command::Search(search) => search.arm != Arm::Keyword,
+        _ => false,
+    };
+    let create = matches!(command, Command::Add(_) | Command::Import(_));
+    Wants { create, embedder }
+}
+
 async fn dispatch(
     command: &Command,
     app: &mut App,
+    places: &Places,
     memory: &Memory,
     tenant: &TenantMemory,
 ) -> Result<()> {
     match command {
         Command::Add(add) => write::add(app, tenant, add).await,
-        Command::Update(update) => write::update(app, tenant, update).await,
+        Command::Update(update) => write::update(app, memory, tenant, update).await,
         Command::Delete(delete) => write::delete(app, tenant, delete).await,
         Command::Get(get) => read::get(app, tenant, get).await,
         Command::List(list) => read::list(app, tenant, list).await,
@@ -69,10 +87,11 @@ async fn dispatch(
         },
         Command::Import(import) => transfer::import(app, tenant, import).await,
         Command::Export(export) => transfer::export(app, tenant, export).await,
+        Command::Embed(embed) => embed::run(app, memory, tenant, embed).await,
         Command::Erase(erase) => upkeep::erase(app, tenant, erase).await,
         Command::Purge => upkeep::purge(app, tenant).await,
-        Command::Stats => upkeep::stats(app, memory, tenant).await,
+        Command::Stats => upkeep::stats(app, places, memory, tenant).await,
         Command::Backup(backup) => upkeep::backup(app, memory, backup).await,
-        Command::Doctor | Command::Completions(_) => Ok(()),
+        Command::Doctor | Command::Model(_) | Command::Completions(_) => Ok(()),
     }
 }

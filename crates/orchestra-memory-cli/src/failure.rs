@@ -10,17 +10,20 @@ use serde::Serialize;
 /// The result of every step of the program.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// The exit code when some lines of the input were refused and the others were not.
+/// The exit code when some of the input was refused and the rest was not.
 pub(crate) const PARTIAL: u8 = 10;
 /// The exit code after Ctrl-C, as shells have it: 128 and the signal's number.
 pub(crate) const INTERRUPTED: u8 = 130;
+
+/// The back end that errors of the provider `http` name.
+const HTTP_EMBEDDER: &str = "http";
 
 /// Why the program ends early.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// A call failed.
     Error(Error),
-    /// Some lines of the input were refused.
+    /// Some of the input was refused.
     Partial(String),
     /// Ctrl-C.
     Interrupted(String),
@@ -97,7 +100,7 @@ impl Failure {
                     text.push_str(&format!(" ({})", context.join(", ")));
                 }
                 // The first is nearest to what happened; `--json` has them all.
-                if let Some(cause) = error.source() {
+                if let Some(cause) = cause(error) {
                     text.push_str(&format!("\n  because: {cause}"));
                 }
                 if error.outcome() == Outcome::Unknown {
@@ -189,6 +192,18 @@ fn plain<'a>(kind: &'a str, message: &'a str) -> ErrorJson<'a> {
     }
 }
 
+/// The cause that is nearest to what happened and that the message does not tell itself.
+fn cause(error: &Error) -> Option<&(dyn std::error::Error + 'static)> {
+    let mut cause = error.source();
+    while let Some(inner) = cause.and_then(|cause| cause.downcast_ref::<Error>()) {
+        if !error.message().contains(inner.message()) {
+            break;
+        }
+        cause = inner.source();
+    }
+    cause
+}
+
 fn causes(error: &Error) -> Vec<String> {
     let mut causes = Vec::new();
     let mut cause = error.source();
@@ -199,14 +214,18 @@ fn causes(error: &Error) -> Vec<String> {
     causes
 }
 
-/// What a person can do about an error, where there is something to say.
+/// What a person can do about an error, where there is something to say that the message does not.
 fn hint(error: &Error) -> Option<&'static str> {
     match error.kind() {
+        // What an embedder finds damaged is no file of the store; its messages say what to do.
+        ErrorKind::Corrupt if ["", HTTP_EMBEDDER].contains(&error.backend()) => None,
         ErrorKind::Corrupt => Some(
             "Keep a copy of the file before anything else; `orchestra-memory doctor` tells more.",
         ),
         ErrorKind::Conflict => Some("Read it again and decide."),
-        _ if error.is_retryable() => Some("This may pass: try again in a moment."),
+        _ if error.is_retryable() && !error.message().contains("again") => {
+            Some("This may pass: try again in a moment.")
+        }
         _ => None,
     }
 }
@@ -279,6 +298,23 @@ mod tests {
         assert!(text.starts_with("the commit failed\n  because: disk full\n"), "{text}");
         assert!(text.contains("may have taken effect"), "{text}");
         assert_eq!(Failure::usage("no").to_text(), "no");
+    }
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let cause = Error::new(ErrorKind::Corrupt, "the answer is no JSON")
+            .with_source(io::Error::other("column 1"));
+        let outer = Error::new(ErrorKind::Corrupt, "not embedded: the answer is no JSON; do this")
+            .with_source(cause);
+        let text = Failure::from(outer).to_text();
+        assert_eq!(text, "not embedded: the answer is no JSON; do this\n  because: column 1");
+        let text = |error: Error| Failure::from(error).to_text();
+        let damaged = |backend| Error::new(ErrorKind::Corrupt, "bad page").with_backend(backend);
+        assert!(text(damaged("sqlite")).contains("Keep a copy"));
+        assert_eq!(text(damaged("http")), "bad page");
+        let away = |message: &str| Error::new(ErrorKind::Unavailable, message);
+        assert!(text(away("it is away")).contains("try again"));
+        assert_eq!(text(away("it is away: pull again later")), "it is away: pull again later");
     }
 
     #[test]

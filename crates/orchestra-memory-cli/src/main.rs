@@ -7,6 +7,7 @@
 mod app;
 mod args;
 mod commands;
+mod environment;
 mod failure;
 mod human;
 mod lines;
@@ -22,7 +23,7 @@ use clap::error::ErrorKind as ParseErrorKind;
 use orchestra_memory::{CancelFlag, Error, ErrorKind};
 
 use crate::app::App;
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, ModelCommand};
 use crate::failure::{Failure, Result};
 
 fn main() -> ExitCode {
@@ -73,9 +74,14 @@ fn run(cli: Cli) -> Result<()> {
             |error| Error::new(ErrorKind::Unexpected, "cannot start a thread").with_source(error),
         )?;
     let cancel = CancelFlag::new();
-    // These two have something to finish or to clear away. The others end at once, as the system
-    // has it: what they commit happens whole or not at all.
-    if matches!(cli.command, Command::Import(_) | Command::Export(_)) {
+    // These have something to finish or to clear away. The others end at once, as the system has
+    // it: what they commit happens whole or not at all.
+    let heard = match &cli.command {
+        Command::Import(_) | Command::Export(_) | Command::Embed(_) => true,
+        Command::Model(model) => matches!(model.command, ModelCommand::Pull(_)),
+        _ => false,
+    };
+    if heard {
         runtime.spawn(watch(cancel.clone()));
     }
     let mut app = App::new(cli.global, cancel);

@@ -16,14 +16,14 @@ const REDRAWS: u8 = 10;
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// Progress towards a known number of bytes, or of an unknown number of things.
-    pub(crate) fn new(output: &Output, verb: &'static str, total_bytes: Option<u64>) -> Self {
+    /// Progress towards a known number, of bytes say, or of an unknown number of things.
+    pub(crate) fn new(output: &Output, verb: &'static str, total: Option<u64>) -> Self {
         if output.is_json() || output.is_quiet() || !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
         let target = ProgressDrawTarget::stderr_with_hz(REDRAWS);
-        let bar = ProgressBar::with_draw_target(total_bytes, target).with_prefix(verb);
-        let template = match total_bytes {
+        let bar = ProgressBar::with_draw_target(total, target).with_prefix(verb);
+        let template = match total {
             Some(_) => "{prefix} [{bar:24}] {percent:>3}%  {msg}  {elapsed}",
             None => "{prefix} {spinner} {msg}  {elapsed}",
         };
@@ -35,8 +35,14 @@ impl Progress {
         Self(bar)
     }
 
-    /// So many bytes are done.
-    pub(crate) fn bytes(&self, done: u64) {
+    /// So much is done.
+    pub(crate) fn done(&self, done: u64) {
+        self.0.set_position(done);
+    }
+
+    /// So much is done of so much.
+    pub(crate) fn done_of(&self, done: u64, total: u64) {
+        self.0.set_length(total);
         self.0.set_position(done);
     }
 

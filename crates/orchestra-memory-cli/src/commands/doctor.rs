@@ -1,10 +1,12 @@
 //! `doctor`: whether all is well, check by check, and what to do where it is not.
 
+mod vectors;
+
 use orchestra_memory::{Error, ErrorKind, HealthStatus, Memory};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::app::{self, App, Places};
+use crate::app::{self, App, Places, Wants};
 use crate::failure::{Failure, Result};
 use crate::human;
 
@@ -53,6 +55,11 @@ impl Check {
 
     fn fault(check: &'static str, kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self::failed(check, &Error::new(kind, detail).into())
+    }
+
+    fn with_advice(mut self, advice: &str) -> Self {
+        self.advice = Some(advice.to_owned());
+        self
     }
 }
 
@@ -138,14 +145,27 @@ async fn examine(app: &App) -> Vec<Check> {
         Ok(places) => places,
         Err(failure) => return vec![Check::failed("settings", &failure)],
     };
-    checks.push(Check::ok(
-        "settings",
-        match &places.config {
-            Some(path) => format!("read from {}", path.display()),
-            None => "no file: the defaults".to_owned(),
+    let mut detail = match &places.config {
+        Some(path) => format!("read from {}", path.display()),
+        None => "no file: the defaults".to_owned(),
+    };
+    if !places.variables.is_empty() {
+        detail.push_str(&format!(", and {} in the environment", places.variables.join(", ")));
+    }
+    checks.push(Check::ok("settings", detail));
+    let model = vectors::model(app, &places);
+    let model_failed = model.as_ref().is_some_and(|check| check.status == Status::Failed);
+    checks.extend(model);
+    let open = async |embedder| app.open(&places, Wants { create: false, embedder }).await;
+    let (memory, unopened) = match open(true).await {
+        Ok(memory) => (Ok(memory), None),
+        // The store may be sound all the same.
+        Err(failure) => match open(false).await {
+            Ok(memory) => (Ok(memory), Some(failure)),
+            Err(failure) => (Err(failure), None),
         },
-    ));
-    let memory = match app.open(&places, false).await {
+    };
+    let memory = match memory {
         Ok(memory) => memory,
         Err(failure) => {
             let mut check = Check::failed("store", &failure);
@@ -155,6 +175,12 @@ async fn examine(app: &App) -> Vec<Check> {
         }
     };
     checks.push(Check::ok("store", format!("{} opens", app::shown(&places.url))));
+    match unopened {
+        None => checks.push(vectors::embedder(&memory, &places)),
+        // The model's files have had their say.
+        Some(_) if model_failed => {}
+        Some(failure) => checks.push(vectors::unopened(&failure)),
+    }
     look_inside(&memory, &places, &mut checks).await;
     if let Err(error) = memory.close().await {
         checks.push(Check::failed("close", &error.into()));
@@ -206,7 +232,8 @@ async fn look_inside(memory: &Memory, places: &Places, checks: &mut Vec<Check>) 
         Ok(tenant) => tenant,
         Err(error) => return checks.push(Check::failed("tenant", &error.into())),
     };
-    checks.push(match tenant.stats().await {
+    let stats = tenant.stats().await;
+    checks.push(match &stats {
         Ok(stats) => Check::ok(
             "tenant",
             format!(
@@ -216,21 +243,9 @@ async fn look_inside(memory: &Memory, places: &Places, checks: &mut Vec<Check>) 
                 human::grouped(stats.embedded)
             ),
         ),
-        Err(error) => Check::failed("tenant", &error.into()),
+        Err(error) => Check::fault("tenant", error.kind(), error.message()),
     });
-    let wanted = places.settings.embedding.as_ref().and_then(|embedding| embedding.space().ok());
-    checks.push(match tenant.spaces().await {
-        Ok(spaces) => match (spaces.active, wanted) {
-            (Some(space), Some(wanted)) if space != wanted => Check::fault(
-                "vectors",
-                ErrorKind::Config,
-                format!("the tenant's space is {space}, the settings name {wanted}"),
-            ),
-            (Some(space), _) => Check::ok("vectors", space.to_string()),
-            (None, _) => Check::ok("vectors", "none yet: search is by words"),
-        },
-        Err(error) => Check::failed("vectors", &error.into()),
-    });
+    vectors::tenant(memory, places, &tenant, stats.as_ref().ok(), checks).await;
 }
 
 #[cfg(test)]

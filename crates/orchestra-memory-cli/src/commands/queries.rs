@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use orchestra_memory::{
-    AgentId, Error, Field, Filter, Kind, Limit, Result as CoreResult, SearchAnswer, SearchRequest,
-    SessionId, TenantMemory, UserId,
+    AgentId, Arm, Error, Field, Filter, Kind, Limit, Result as CoreResult, SearchAnswer,
+    SearchRequest, SessionId, TenantMemory, UserId,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -36,6 +36,8 @@ const KEYS: [&str; 10] = [
 struct AnswerLine<'a> {
     query_id: &'a Value,
     hits: Vec<HitJson<'a>>,
+    arms_used: &'a [Arm],
+    notes: &'a [String],
 }
 
 /// What stands in the place of an answer.
@@ -74,8 +76,12 @@ pub(crate) async fn run(
         };
         match answer {
             Ok(answer) => {
-                let hits = hits_json(&answer.hits);
-                app.output.json(&AnswerLine { query_id: &query_id, hits })?;
+                app.output.json(&AnswerLine {
+                    query_id: &query_id,
+                    hits: hits_json(&answer.hits),
+                    arms_used: &answer.arms_used,
+                    notes: &answer.notes,
+                })?;
             }
             Err(Failure::Error(error)) => {
                 failed += 1;

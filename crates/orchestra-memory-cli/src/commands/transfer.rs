@@ -1,23 +1,26 @@
-//! `import` and `export`: memories as JSON lines.
+//! `import` and `export`: memories as JSON lines, and texts that become memories.
 
 use std::error::Error as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use orchestra_memory::{
-    AgentId, BadLine, Callback, Error, ExportOptions, ExportReport, ImportOptions, ImportReport,
-    TenantMemory, UserId,
+    AgentId, BadLine, Callback, Error, ErrorKind, ExportOptions, ExportReport, ImportFormat,
+    ImportOptions, ImportReport, SplitOptions, TenantMemory, UserId,
 };
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-use super::write::on_conflict;
+use super::write::{MAKES_UP, on_conflict};
 use crate::app::{App, utf8};
-use crate::args::{Export, Import};
+use crate::args::{Export, Format, Import};
 use crate::failure::{Failure, Result, describe};
 use crate::output::complain;
 use crate::progress::Progress;
 use crate::{human, lines, scope};
+
+/// Extensions of files that hold a text rather than JSON lines.
+const TEXT_EXTENSIONS: [&str; 3] = ["txt", "md", "markdown"];
 
 /// `import`.
 pub(crate) async fn import(app: &mut App, tenant: &TenantMemory, import: &Import) -> Result<()> {
@@ -48,6 +51,8 @@ fn import_options(app: &App, import: &Import, progress: &Progress) -> Result<Imp
         None => import.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     };
     let mut options = ImportOptions::new(name)
+        .with_format(format(import))
+        .with_split(split(import))
         .with_on_conflict(on_conflict(import.if_exists))
         .with_include_erased(import.include_erased)
         .with_cancel(app.cancel.clone());
@@ -66,9 +71,37 @@ fn import_options(app: &App, import: &Import, progress: &Progress) -> Result<Imp
     }));
     let bar = progress.clone();
     Ok(options.with_progress(Callback::new(move |so_far: &ImportReport| {
-        bar.bytes(so_far.bytes);
+        bar.done(so_far.bytes);
         bar.message(human::count(so_far.lines, "line", "lines"));
     })))
+}
+
+/// How the input is written: as was said, or by the file's extension.
+fn format(import: &Import) -> ImportFormat {
+    let format = import.format.unwrap_or_else(|| {
+        let extension = import.file.extension().and_then(|extension| extension.to_str());
+        let is_text = extension.is_some_and(|extension| {
+            TEXT_EXTENSIONS.iter().any(|text| extension.eq_ignore_ascii_case(text))
+        });
+        if is_text { Format::Text } else { Format::Jsonl }
+    });
+    match format {
+        Format::Jsonl => ImportFormat::JsonLines,
+        Format::Text => ImportFormat::Text,
+    }
+}
+
+/// Whether and how long texts are split.
+fn split(import: &Import) -> Option<SplitOptions> {
+    let usual = SplitOptions::default();
+    match import.split_tokens.map(usize::from) {
+        // As far above its target as the usual limit is above the usual target.
+        Some(target) => {
+            let max_tokens = target * usual.max_tokens / usual.target_tokens;
+            Some(SplitOptions { target_tokens: target, max_tokens })
+        }
+        None => import.split.then_some(usual),
+    }
 }
 
 /// Reports a line that was not taken, at once: there may be too many to keep.
@@ -95,6 +128,7 @@ fn show_import(app: &mut App, report: &ImportReport) -> Result<()> {
             "erased": report.erased,
             "bad": report.bad,
             "pending": report.pending,
+            "without_vector": report.without_vector,
             "cancelled": report.cancelled,
         } }));
     }
@@ -115,7 +149,22 @@ fn show_import(app: &mut App, report: &ImportReport) -> Result<()> {
         .collect();
     let lines = human::count(report.lines, "line", "lines");
     let counts = if counts.is_empty() { "nothing in it".to_owned() } else { counts.join(", ") };
-    app.output.note(format!("{lines}: {counts}"))
+    app.output.note(format!("{lines}: {counts}"))?;
+    if report.without_vector > 0 {
+        let memories = match report.without_vector {
+            1 => "1 memory has".to_owned(),
+            number => format!("{} memories have", human::grouped(number)),
+        };
+        let text = match &report.without_vector_reason {
+            // The embedder has no part in the tenant's vectors.
+            Some(error) if error.kind() == ErrorKind::Config => error.message().to_owned(),
+            Some(error) => format!("{}; {MAKES_UP}", error.message()),
+            None => MAKES_UP.to_owned(),
+        };
+        let text = format!("note: {memories} no vector: {}", human::one_line(&text));
+        app.output.note(app.output.style().dim(&text))?;
+    }
+    Ok(())
 }
 
 /// `export`.
@@ -192,6 +241,43 @@ fn unwritable(error: Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn import(args: &[&str]) -> Import {
+        use clap::Parser as _;
+        let args = [&["orchestra-memory", "import"], args].concat();
+        match crate::args::Cli::try_parse_from(args).unwrap().command {
+            crate::args::Command::Import(import) => import,
+            _ => panic!("another command"),
+        }
+    }
+
+    #[test]
+    fn the_extension_decides_unless_the_format_is_given() {
+        use ImportFormat::{JsonLines, Text};
+        for (args, expected) in [
+            (&["a.jsonl"][..], JsonLines),
+            (&["a"], JsonLines),
+            (&["-"], JsonLines),
+            (&["txt"], JsonLines),
+            (&["a.txt"], Text),
+            (&["dir.md/a.MD"], Text),
+            (&["a.b.markdown"], Text),
+            (&["a.md", "--format", "jsonl"], JsonLines),
+            (&["-", "--format", "text"], Text),
+        ] {
+            assert_eq!(format(&import(args)), expected, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_implies_a_split_and_its_limit() {
+        assert_eq!(split(&import(&["a"])), None);
+        assert_eq!(split(&import(&["a", "--split"])), Some(SplitOptions::default()));
+        let tokens = |n: &str| split(&import(&["a", "--split-tokens", n])).unwrap();
+        assert_eq!(tokens("180"), SplitOptions::default());
+        assert_eq!((tokens("16").target_tokens, tokens("16").max_tokens), (16, 21));
+        assert_eq!(tokens("8192").max_tokens, 10_922);
+    }
 
     #[test]
     fn a_closed_pipe_is_found_under_the_export_error() {

@@ -7,7 +7,7 @@ use orchestra_memory::{
 };
 use serde_json::json;
 
-use crate::app::{App, utf8};
+use crate::app::{App, Places, utf8};
 use crate::args::{Backup, Erase};
 use crate::failure::{Failure, Result};
 use crate::human;
@@ -103,15 +103,24 @@ fn confirm(app: &App, question: &str) -> Result<()> {
 }
 
 /// `stats`.
-pub(crate) async fn stats(app: &mut App, memory: &Memory, tenant: &TenantMemory) -> Result<()> {
+pub(crate) async fn stats(
+    app: &mut App,
+    places: &Places,
+    memory: &Memory,
+    tenant: &TenantMemory,
+) -> Result<()> {
+    let embedding = &places.settings.embedding;
+    let (provider, when) = (embedding.chosen_provider(), embedding.when);
     let admin = memory.admin();
     let (stats, spaces) = (tenant.stats().await?, tenant.spaces().await?);
     let (store, schema) = (admin.store_stats().await?, admin.schema().await?);
+    let missing = stats.items.saturating_sub(stats.embedded);
     if app.output.is_json() {
         return app.output.json(&json!({
             "tenant": tenant.id(),
             "tenant_stats": stats,
             "spaces": spaces,
+            "embedding": { "provider": provider.name(), "when": when, "missing": missing },
             "store": store.numbers,
             "schema": schema,
         }));
@@ -123,6 +132,9 @@ pub(crate) async fn stats(app: &mut App, memory: &Memory, tenant: &TenantMemory)
         rows.push((format!("  {}", human::safe(kind)), human::grouped(*number)));
     }
     rows.push(("with a vector".to_owned(), human::grouped(stats.embedded)));
+    if missing > 0 {
+        rows.push(("without a vector".to_owned(), human::grouped(missing)));
+    }
     rows.push(("expired, to be purged".to_owned(), human::grouped(stats.expired)));
     if let (Some(oldest), Some(newest)) = (stats.oldest, stats.newest) {
         rows.push(("oldest".to_owned(), human::when(oldest)));

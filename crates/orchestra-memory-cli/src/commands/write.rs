@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use orchestra_memory::{
-    AddOptions, AddOutcome, Change, Error, MemoryId, MetaKey, Metadata, MetadataChange, NewMemory,
-    OnConflict, Patch, Result as CoreResult, Revision, TenantMemory, Timestamp, UpdateOptions,
+    AddOptions, AddOutcome, Change, Error, Memory, MemoryId, MetaKey, Metadata, MetadataChange,
+    NewMemory, OnConflict, Patch, Result as CoreResult, Revision, TenantMemory, Timestamp,
+    UpdateOptions, VectorState,
 };
 use serde_json::{Value, json};
 
@@ -31,8 +32,22 @@ pub(crate) async fn add(app: &mut App, tenant: &TenantMemory, add: &Add) -> Resu
         AddOutcome::Skipped => "already there:",
     };
     let replayed = if receipt.replayed { " (by an earlier request)" } else { "" };
-    app.output.note(format!("{verb} {}{replayed}", human::safe(receipt.id.as_str())))
+    app.output.note(format!("{verb} {}{replayed}", human::safe(receipt.id.as_str())))?;
+    match receipt.vector {
+        VectorState::Missing => note_missing(app, receipt.vector_reason.as_deref()),
+        _ => Ok(()),
+    }
 }
+
+/// Says that a text was stored and its vector was not.
+fn note_missing(app: &mut App, why: Option<&str>) -> Result<()> {
+    let why = human::one_line(why.unwrap_or("it could not be made"));
+    let text = format!("note: stored without a vector: {why}; {MAKES_UP}");
+    app.output.note(app.output.style().dim(&text))
+}
+
+/// What to do about vectors that could not be made.
+pub(super) const MAKES_UP: &str = "`orchestra-memory embed --missing` makes up for it";
 
 /// What the library calls an `--if-exists`.
 pub(super) fn on_conflict(if_exists: IfExists) -> OnConflict {
@@ -69,7 +84,12 @@ fn new_memory(app: &App, add: &Add) -> Result<NewMemory> {
 }
 
 /// `update`.
-pub(crate) async fn update(app: &mut App, tenant: &TenantMemory, update: &Update) -> Result<()> {
+pub(crate) async fn update(
+    app: &mut App,
+    memory: &Memory,
+    tenant: &TenantMemory,
+    update: &Update,
+) -> Result<()> {
     let id = MemoryId::new(&update.id)?;
     let patch = patch(app, update)?;
     let mut options = UpdateOptions::new();
@@ -80,7 +100,13 @@ pub(crate) async fn update(app: &mut App, tenant: &TenantMemory, update: &Update
     if app.output.is_json() {
         return app.output.json(&item);
     }
-    app.output.note(format!("updated {}", human::safe(id.as_str())))
+    app.output.note(format!("updated {}", human::safe(id.as_str())))?;
+    // Nothing else was embedded in this process.
+    let embedding = memory.embedding_state().await;
+    match embedding.failures {
+        0 => Ok(()),
+        _ => note_missing(app, embedding.last_failure.as_deref()),
+    }
 }
 
 fn patch(app: &App, update: &Update) -> Result<Patch> {

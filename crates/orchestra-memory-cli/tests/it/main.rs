@@ -1,13 +1,23 @@
 //! The program as it is run: the real binary over real stores in temporary folders.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a helper that fails fails its test, and a test that is skipped says so"
+)]
 
 mod bad_input;
 mod bad_store;
 mod commands;
 mod doctor;
+mod embed;
+mod http;
 mod import;
+mod meaning;
+mod model;
 mod output;
 mod queries;
 mod shapes;
+mod stub;
+mod texts;
 mod world;

@@ -20,7 +20,8 @@ fn world() -> World {
 fn writes() {
     let world = world();
     let added = world.object(&["add", "x", "--user", "u", "--id", "b"]);
-    assert_eq!(keys(&added), ["id", "outcome", "replayed", "revision"]);
+    assert_eq!(keys(&added), ["id", "outcome", "replayed", "revision", "vector"]);
+    assert_eq!(added["vector"], "no_embedder");
     let item = [
         "content",
         "content_hash",
@@ -66,7 +67,7 @@ fn searches() {
     let run = world.run(&["search", "--queries", &file, "--json"]);
     assert_eq!(run.code, 10);
     let lines = run.lines();
-    assert_eq!(keys(&lines[0]), ["hits", "query_id"]);
+    assert_eq!(keys(&lines[0]), ["arms_used", "hits", "notes", "query_id"]);
     assert_eq!(keys(&lines[0]["hits"][0]), ["arms", "id", "item", "score"]);
     assert_eq!(keys(&lines[1]), ["error", "line", "query_id"]);
 }
@@ -94,6 +95,7 @@ fn transfers() {
             "replaced",
             "skipped",
             "unchanged",
+            "without_vector",
         ]
     );
     let line = &world.json(&[
@@ -121,7 +123,9 @@ fn transfers() {
 fn upkeep() {
     let world = world();
     let stats = world.object(&["stats"]);
-    assert_eq!(keys(&stats), ["schema", "spaces", "store", "tenant", "tenant_stats"]);
+    let stats_keys = ["embedding", "schema", "spaces", "store", "tenant", "tenant_stats"];
+    assert_eq!(keys(&stats), stats_keys);
+    assert_eq!(stats["embedding"], json!({"provider": "auto", "when": "write", "missing": 0}));
     assert_eq!(
         keys(&stats["tenant_stats"]),
         ["by_kind", "embedded", "expired", "head", "items", "newest", "oldest"]
@@ -139,6 +143,17 @@ fn upkeep() {
     let erased = world.object(&["erase", "--user", "u", "--yes"]);
     assert_eq!(keys(&erased), ["erased", "receipt", "tenant", "user"]);
     assert_eq!(keys(&erased["receipt"]), ["began_at", "bytes_cleared", "ended_at"]);
+}
+
+#[test]
+fn models() {
+    let world = World::new();
+    let run = world.run(&["model", "status", "--json"]);
+    assert_eq!((run.code, run.error()["kind"].as_str()), (3, Some("not_found")));
+    let status = &run.lines()[0]["model"];
+    let status_keys = ["bytes", "checked", "files", "folder", "name", "ready", "revision"];
+    assert_eq!(keys(status), status_keys);
+    assert_eq!(keys(&status["files"][0]), ["bytes", "name", "sha256", "state"]);
 }
 
 #[test]

@@ -4,14 +4,35 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// The variable that names a folder with the real model's files.
+const TEST_MODEL: &str = "ORCHESTRA_MEMORY_TEST_MODEL";
+
+/// The file of [`World::settings`].
+const SETTINGS: &str = "world.toml";
+
 /// A folder of its own, seen by no other test and by none of the person's settings.
 pub(crate) struct World {
     folder: TempDir,
+    /// The folder of the model's files that the program is told of.
+    model: Option<PathBuf>,
+}
+
+/// The folder of the real model's files, or a loud word that the test is skipped.
+///
+/// `cargo xtask test` names it. In CI a test that needs it and does not have it fails.
+pub(crate) fn real_model() -> Option<PathBuf> {
+    let folder = std::env::var_os(TEST_MODEL).map(PathBuf::from);
+    if folder.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{TEST_MODEL} must be set in CI");
+        eprintln!("SKIPPED: {TEST_MODEL} is not set; `cargo xtask test` sets it");
+    }
+    folder
 }
 
 /// What a run of the program gave.
@@ -24,7 +45,18 @@ pub(crate) struct Run {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { folder: TempDir::new().unwrap() }
+        Self { folder: TempDir::new().unwrap(), model: None }
+    }
+
+    /// A world where the real model is at hand; `None`, said aloud, if it is not.
+    pub(crate) fn with_model() -> Option<Self> {
+        let folder = real_model()?;
+        Some(Self { model: Some(folder), ..Self::new() })
+    }
+
+    /// Takes the model away from the program, and says where it is.
+    pub(crate) fn take_model(&mut self) -> PathBuf {
+        self.model.take().unwrap()
     }
 
     /// A path in the folder.
@@ -37,6 +69,11 @@ impl World {
         let path = self.path(name);
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
+    }
+
+    /// Writes the settings that every command of this world reads from then on.
+    pub(crate) fn settings(&self, toml: impl AsRef<[u8]>) {
+        self.file(SETTINGS, toml);
     }
 
     /// The program with the folder's store, not yet run.
@@ -54,15 +91,36 @@ impl World {
             .env("HOME", self.folder.path())
             .env("XDG_DATA_HOME", self.path("data"))
             .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("XDG_CACHE_HOME", self.path("cache"))
             .env("ORCHESTRA_MEMORY_STORE", "memory.db")
             .stdin(Stdio::null())
             .args(args);
+        if self.path(SETTINGS).exists() {
+            command.env("ORCHESTRA_MEMORY_CONFIG", SETTINGS);
+        }
+        if let Some(model) = &self.model {
+            command.env("ORCHESTRA_MEMORY_MODEL_DIR", model);
+        }
         command
     }
 
     /// Runs it.
     pub(crate) fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Run {
         finish(self.command(args), None)
+    }
+
+    /// Runs it with variables of the environment.
+    pub(crate) fn run_in(&self, args: &[&str], variables: &[(&str, &str)]) -> Run {
+        let mut command = self.command(args);
+        command.envs(variables.iter().copied());
+        finish(command, None)
+    }
+
+    /// Starts it with variables of the environment, and pipes for what it writes.
+    pub(crate) fn start(&self, args: &[&str], variables: &[(&str, &str)]) -> Child {
+        let mut command = self.command(args);
+        command.envs(variables.iter().copied());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     /// Runs it with a text on standard input.
@@ -105,11 +163,47 @@ impl World {
         self.object(&["stats"])["tenant_stats"]["items"].as_u64().unwrap()
     }
 
+    /// Memories of the tenant `default` with a vector, and those without.
+    pub(crate) fn vectors(&self) -> (u64, u64) {
+        let stats = self.object(&["stats"]);
+        let number = |value: &Value| value.as_u64().unwrap();
+        (number(&stats["tenant_stats"]["embedded"]), number(&stats["embedding"]["missing"]))
+    }
+
     /// The ids that `list` gives, oldest first.
     pub(crate) fn ids(&self) -> Vec<String> {
         let lines = self.json(&["list", "--order", "oldest", "--limit", "1000"]);
         let ids = lines.iter().filter_map(|line| line["id"].as_str());
         ids.map(str::to_owned).collect()
+    }
+}
+
+/// Waits until something is so: a minute at the longest.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..12_000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("{what}: a minute is over");
+}
+
+/// Sends Ctrl-C to a program that was started.
+#[cfg(unix)]
+pub(crate) fn interrupt(child: &Child) {
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-s", "INT", &pid]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Waits for a program that was started.
+pub(crate) fn wait(child: Child) -> Run {
+    let output = child.wait_with_output().unwrap();
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
@@ -142,13 +236,9 @@ fn finish(mut command: Command, input: Option<Vec<u8>>) -> Run {
         // The program may end before it has read everything.
         std::thread::spawn(move || drop(stdin.write_all(&input)))
     });
-    let output = child.wait_with_output().unwrap();
+    let run = wait(child);
     if let Some(writer) = writer {
         writer.join().unwrap();
     }
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    run
 }

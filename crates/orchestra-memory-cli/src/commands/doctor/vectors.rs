@@ -1,0 +1,137 @@
+//! What `doctor` checks about embedding: the model's files, what makes vectors, the tenant's space
+//! against it, and what has no vector. Nothing is sent to any server.
+
+use orchestra_memory::model::{self, Check as Look, FileState, MINILM};
+use orchestra_memory::{
+    EmbedWhen, EmbedderSource, EmbeddingSpace, Memory, Provider, TenantMemory, TenantStats,
+};
+
+use super::{Check, ErrorKind};
+use crate::app::{App, Places};
+use crate::failure::Failure;
+use crate::human;
+
+/// The model of the spaces that are declared for callers' vectors where nobody names one.
+const CALLER: &str = "caller";
+
+const PULL: &str = "get the model's files, or name another folder or provider in the section \
+                    [embedding] of the settings";
+const EMBED: &str = "`orchestra-memory embed --missing` makes them";
+const MOVE: &str = "set provider and model back to those of the tenant, search by words alone \
+                    (`--arm keyword`), or move: export the tenant and import it into a store of \
+                    its own";
+
+/// The model's files, where the settings have a use for them.
+pub(super) fn model(app: &App, places: &Places) -> Option<Check> {
+    let provider = places.settings.embedding.chosen_provider();
+    if !matches!(provider, Provider::Auto | Provider::MiniLm) {
+        return None;
+    }
+    let given = places.settings.embedding.minilm.folder.as_deref();
+    let folder = match app.model_folder(given) {
+        Ok(folder) => folder,
+        Err(_) if provider == Provider::Auto => {
+            return Some(Check::ok("model", "this machine has no cache folder to keep one in"));
+        }
+        Err(failure) => return Some(Check::failed("model", &failure)),
+    };
+    let status = model::status(&MINILM, &folder, Look::Sizes);
+    let Some(problem) = status.problem() else {
+        let check = "`orchestra-memory model status --check` compares checksums";
+        let detail = format!("{} is in {}; {check}", MINILM.name, folder.display());
+        return Some(Check::ok("model", detail));
+    };
+    let missing = status.files.iter().filter(|file| file.state == FileState::Missing).count();
+    Some(match (provider, missing) {
+        // The provider `auto` does without.
+        (Provider::Auto, all) if all == status.files.len() => Check::ok("model", problem.message()),
+        (Provider::Auto, some) if some > 0 => Check::warning("model", problem.message(), PULL),
+        _ => Check::failed("model", &problem.into()).with_advice(PULL),
+    })
+}
+
+/// What makes vectors, and when.
+pub(super) fn embedder(memory: &Memory, places: &Places) -> Check {
+    let settings = &places.settings.embedding;
+    let provider = settings.chosen_provider();
+    let Some(embedder) = memory.embedder() else {
+        let detail = match (provider, &settings.model) {
+            (Provider::None, Some(model)) => {
+                format!("callers supply vectors of the model {model}")
+            }
+            (Provider::None, None) => "callers supply vectors, or there are none".to_owned(),
+            _ => "there is no model on this machine: search is by words".to_owned(),
+        };
+        return Check::ok("embedding", format!("{}: {detail}", provider.name()));
+    };
+    let when = match settings.when {
+        EmbedWhen::Write => "with each write",
+        EmbedWhen::Background => "in the background",
+        EmbedWhen::Later => "by `orchestra-memory embed --missing`",
+    };
+    let asked = match embedder.source {
+        EmbedderSource::Http => "; the server was not asked",
+        _ => "",
+    };
+    let detail = format!("{}: vectors of {}, made {when}{asked}", provider.name(), embedder.space);
+    Check::ok("embedding", detail)
+}
+
+/// The tenant's space against what makes vectors, and what has none.
+pub(super) async fn tenant(
+    memory: &Memory,
+    places: &Places,
+    tenant: &TenantMemory,
+    stats: Option<&TenantStats>,
+    checks: &mut Vec<Check>,
+) {
+    let spaces = match tenant.spaces().await {
+        Ok(spaces) => spaces,
+        Err(error) => return checks.push(Check::failed("vectors", &error.into())),
+    };
+    let provider = places.settings.embedding.chosen_provider();
+    let wanted = wanted(memory, places);
+    let fits = match (&spaces.active, &wanted) {
+        (Some(space), Some(wanted)) if space != wanted => {
+            let own = provider == Provider::Auto && space.model() == CALLER;
+            checks.push(if own {
+                let detail = format!("{space}, the callers' own: the local model makes none");
+                Check::ok("vectors", detail)
+            } else {
+                let detail = format!("the tenant's space is {space}, the settings name {wanted}");
+                Check::fault("vectors", ErrorKind::Config, detail).with_advice(MOVE)
+            });
+            false
+        }
+        (Some(space), _) => {
+            checks.push(Check::ok("vectors", space.to_string()));
+            true
+        }
+        (None, _) => {
+            checks.push(Check::ok("vectors", "none yet: search is by words"));
+            true
+        }
+    };
+    let makes = provider != Provider::None && wanted.is_some();
+    let missing = stats.map_or(0, |stats| stats.items.saturating_sub(stats.embedded));
+    if fits && makes && missing > 0 {
+        let memories = human::count(missing, "memory lacks a vector", "memories lack a vector");
+        let detail = format!("{memories}: a search by meaning does not find what lacks one");
+        checks.push(Check::warning("missing", detail, EMBED));
+    }
+}
+
+/// The space that the settings stand for, whether or not what makes its vectors could be opened.
+fn wanted(memory: &Memory, places: &Places) -> Option<EmbeddingSpace> {
+    match places.settings.embedding.chosen_provider() {
+        Provider::MiniLm => Some(model::space()),
+        Provider::Auto => memory.embedder().map(|embedder| embedder.space),
+        _ => places.settings.embedding.space().ok().flatten(),
+    }
+}
+
+/// What keeps the embedder from being opened, while the store opens without it.
+pub(super) fn unopened(failure: &Failure) -> Check {
+    Check::failed("embedding", failure)
+        .with_advice("correct the section [embedding] of the settings; the message says what of it")
+}
