@@ -2,7 +2,11 @@
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::shell;
+use crate::metadata::Metadata;
+use crate::{model, program, shell};
+
+/// The bench that needs the model's files.
+const EMBED: &str = "embed";
 
 /// The page that `--save` writes.
 const PAGE: &str = "docs/benchmarks.md";
@@ -22,6 +26,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         [name] if !name.starts_with('-') => command.args(["--bench", name]),
         _ => bail!("name one bench or none; arguments of the bench program go behind `--`"),
     };
+    if names.is_empty() || names.iter().any(|name| *name == EMBED) {
+        let target = Metadata::load()?.target_directory;
+        let program = program::build_release(&target)?;
+        command.env(program::MODEL_DIR, model::ensure(&program, &target)?);
+    }
     command.args(pass);
     if !save {
         return shell::run(&mut command);

@@ -8,12 +8,15 @@ mod bench;
 mod ci;
 mod conformance;
 mod demo;
+mod eval;
 mod features;
 mod layers;
 mod licences;
 mod links;
 mod metadata;
+mod model;
 mod msrv;
+mod program;
 mod shell;
 mod spdx;
 mod testing;
@@ -28,7 +31,13 @@ The chores of Orchestra Memory.
 
 cargo xtask COMMAND [ARGS]
 
-  demo                   import the sample conversation, ask it questions, show why the answers
+  demo                   import the sample conversation, ask it questions by words and by
+                         meaning, show why the answers
+  eval [OPTIONS]         how well it finds what answers a question: on the sample conversation;
+                         on your own, --items FILE --questions FILE; on a benchmark,
+                         --locomo FILE [--only NAME,...] [--with-text]; for all of them
+                         [--arms keyword,vector,both] [--out FILE] [--config FILE]
+                         [--program FILE]; docs/evaluation.md explains them
   test [ARGS]            all tests of the workspace; ARGS go to the test runner
   conformance BACKEND    the conformance suite on one back end: sqlite, reference
   layers [--plant A:B]   hold the table of crates against the dependency graph;
@@ -64,6 +73,7 @@ fn dispatch(command: &str, rest: &[String]) -> Result<()> {
         ("conformance", _) => conformance::run(rest),
         ("layers", _) => layers::run(rest),
         ("bench", _) => bench::run(rest),
+        ("eval", _) => eval::run(rest),
         ("demo", []) => demo::run(),
         ("features", []) => features::run(),
         ("licences", []) => licences::run(),

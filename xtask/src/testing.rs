@@ -1,13 +1,23 @@
-//! `cargo xtask test`: all tests of the workspace, through cargo-nextest where it is installed and
-//! `cargo test` where it is not, and then the examples of the documentation.
+//! `cargo xtask test`: the model's files, then all tests of the workspace, through cargo-nextest
+//! where it is installed and `cargo test` where it is not, and then the examples of the
+//! documentation.
 
-use anyhow::Result;
+use std::env;
+use std::path::PathBuf;
 
-use crate::shell;
+use anyhow::{Context, Result};
+
+use crate::metadata::Metadata;
+use crate::{model, program, shell};
+
+/// The variable in which the tests find the folder of the model's files.
+const TEST_MODEL: &str = "ORCHESTRA_MEMORY_TEST_MODEL";
 
 /// Runs the tests; `args` go to the test runner.
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    let model = model()?;
     let mut command = shell::cargo();
+    command.env(TEST_MODEL, &model);
     if shell::has_nextest() {
         command.args(["nextest", "run", "--workspace", "--all-features"]);
     } else {
@@ -21,5 +31,22 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         eprintln!("not run, since arguments chose the tests: the examples of the documentation");
         return Ok(());
     }
-    shell::run(shell::cargo().args(["test", "--doc", "--workspace", "--all-features"]))
+    let mut examples = shell::cargo();
+    examples.env(TEST_MODEL, &model);
+    shell::run(examples.args(["test", "--doc", "--workspace", "--all-features"]))
+}
+
+/// The folder of the model's files: the one that the variable names already, else the one in the
+/// target folder, which is filled first where it is not. No test runs without it: tests that are
+/// left out would look like tests that pass.
+fn model() -> Result<PathBuf> {
+    if let Some(folder) = env::var_os(TEST_MODEL).filter(|value| !value.is_empty()) {
+        let folder = std::path::absolute(folder)?;
+        eprintln!("the tests take the model from {TEST_MODEL}: {}", folder.display());
+        return Ok(folder);
+    }
+    let target = Metadata::load()?.target_directory;
+    eprintln!("the tests need the embedding model; the program sees to its files");
+    let program = program::build_dev(&target)?;
+    model::ensure(&program, &target).context("the tests cannot run without the model")
 }
