@@ -1,4 +1,4 @@
-//! A bounded cache by text, over any embedder.
+//! A bounded cache by tenant and text, over any embedder.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,10 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use lru::LruCache;
 use memory_core::traits::{EmbedPurpose, Embedder};
-use memory_core::{CallContext, ContentHash, EmbeddingSpace, Error, ErrorKind, Health, Result};
+use memory_core::{
+    CallContext, ContentHash, EmbeddingSpace, Error, ErrorKind, Health, Result, TenantId,
+};
 
-/// A text is known by its hash: the cache holds no memory text.
-type Key = (EmbedPurpose, ContentHash);
+/// A text is known by its hash: the cache holds no memory text. The tenant is shared by the keys
+/// of a call.
+type Key = (Arc<TenantId>, EmbedPurpose, ContentHash);
 type Vector = Arc<[f32]>;
 
 /// What a [`CachedEmbedder`] did so far, and what it holds.
@@ -29,10 +32,14 @@ pub struct CacheStats {
 
 /// Keeps the vectors of the texts that were used last, so that they are not computed again.
 ///
-/// The key is the purpose and the SHA-256 of the text; the vectors of `entries` texts are kept,
-/// `4 * dimensions` bytes and some hundred more for each. Texts that are not there go to the inner
-/// embedder in one call, each once; calls that miss the same text at the same time each send it.
-/// Errors are not kept.
+/// The key is the tenant, the purpose and the SHA-256 of the text; the vectors of `entries` texts
+/// are kept, `4 * dimensions` bytes and some hundred more for each. Texts that are not there go to
+/// the inner embedder in one call, each once; calls that miss the same text at the same time each
+/// send it. Errors are not kept.
+///
+/// Tenants share no entry, so that none can tell by the time of a call what another one has
+/// embedded; they share the room. What is kept outlives the memory it came from until it makes room
+/// or [`CachedEmbedder::forget`] drops it, which is to be called where texts are erased.
 ///
 /// # Cancellation
 /// Dropping the future of a call drops the one of the inner embedder; nothing is kept of it.
@@ -47,6 +54,8 @@ struct State {
     vectors: Option<LruCache<Key, Vector>>,
     hits: u64,
     misses: u64,
+    /// How often something was forgotten: what was looked up before is not kept after.
+    forgotten: u64,
 }
 
 impl CachedEmbedder {
@@ -56,7 +65,25 @@ impl CachedEmbedder {
         // `sparse`: room is taken as it is needed, not for all entries at once.
         let vectors = NonZeroUsize::new(entries).map(LruCache::sparse);
         let space = inner.space();
-        Self { inner, space, state: Mutex::new(State { vectors, hits: 0, misses: 0 }) }
+        let state = State { vectors, hits: 0, misses: 0, forgotten: 0 };
+        Self { inner, space, state: Mutex::new(state) }
+    }
+
+    /// Drops all that is kept of a tenant, hashes and vectors; others keep theirs. Of calls that
+    /// are under way, whatever their tenant, nothing is kept; a call that begins later is kept as
+    /// ever. Looks at every entry once.
+    pub fn forget(&self, tenant: &TenantId) {
+        let mut state = self.lock();
+        state.forgotten += 1;
+        let Some(vectors) = state.vectors.as_mut() else { return };
+        let theirs: Vec<Key> = vectors
+            .iter()
+            .filter(|((owner, ..), _)| **owner == *tenant)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in &theirs {
+            vectors.pop(key);
+        }
     }
 
     /// What the cache did so far, and what it holds.
@@ -76,11 +103,17 @@ impl CachedEmbedder {
     }
 
     /// Looks every text up.
-    fn look_up(&self, texts: &[String], purpose: EmbedPurpose) -> Lookup {
-        let keys: Vec<Key> = texts.iter().map(|text| (purpose, ContentHash::of(text))).collect();
-        let mut lookup = Lookup { places: Vec::with_capacity(texts.len()), missing: Vec::new() };
+    fn look_up(&self, tenant: &TenantId, texts: &[String], purpose: EmbedPurpose) -> Lookup {
+        let tenant = Arc::new(tenant.clone());
+        let key = |text: &String| (Arc::clone(&tenant), purpose, ContentHash::of(text));
+        let keys: Vec<Key> = texts.iter().map(key).collect();
         let mut known: HashMap<Key, usize> = HashMap::new();
         let mut state = self.lock();
+        let mut lookup = Lookup {
+            places: Vec::with_capacity(texts.len()),
+            missing: Vec::new(),
+            forgotten: state.forgotten,
+        };
         for (at, key) in keys.into_iter().enumerate() {
             let found = state.vectors.as_mut().and_then(|vectors| vectors.get(&key));
             let place = if let Some(vector) = found {
@@ -89,7 +122,7 @@ impl CachedEmbedder {
                 Place::Sent(*sent)
             } else {
                 let sent = lookup.missing.len();
-                known.insert(key, sent);
+                known.insert(key.clone(), sent);
                 lookup.missing.push((at, key));
                 state.misses += 1;
                 lookup.places.push(Place::Sent(sent));
@@ -121,11 +154,15 @@ impl CachedEmbedder {
         Ok(())
     }
 
-    fn keep(&self, missing: &[(usize, Key)], fresh: &[Vector]) {
+    /// Keeps what was sent, unless something was forgotten since it was looked up.
+    fn keep(&self, missing: Vec<(usize, Key)>, forgotten: u64, fresh: &[Vector]) {
         let mut state = self.lock();
+        if state.forgotten != forgotten {
+            return;
+        }
         if let Some(vectors) = state.vectors.as_mut() {
-            for ((_, key), vector) in missing.iter().zip(fresh) {
-                vectors.put(*key, Arc::clone(vector));
+            for ((_, key), vector) in missing.into_iter().zip(fresh) {
+                vectors.put(key, Arc::clone(vector));
             }
         }
     }
@@ -154,6 +191,8 @@ struct Lookup {
     places: Vec<Place>,
     /// The texts that have to be sent: their number in the call, and their key.
     missing: Vec<(usize, Key)>,
+    /// [`State::forgotten`] at that time.
+    forgotten: u64,
 }
 
 enum Place {
@@ -180,14 +219,14 @@ impl Embedder for CachedEmbedder {
         purpose: EmbedPurpose,
     ) -> Result<Vec<Vec<f32>>> {
         check_texts(texts, self.max_batch())?;
-        let Lookup { places, missing } = self.look_up(texts, purpose);
+        let Lookup { places, missing, forgotten } = self.look_up(&context.tenant, texts, purpose);
         let mut fresh: Vec<Vector> = Vec::new();
         if !missing.is_empty() {
             let sent: Vec<String> = missing.iter().map(|(at, _)| texts[*at].clone()).collect();
             let vectors = self.inner.embed(context, &sent, purpose).await?;
             self.check(&vectors, sent.len())?;
             fresh = vectors.into_iter().map(Vector::from).collect();
-            self.keep(&missing, &fresh);
+            self.keep(missing, forgotten, &fresh);
         }
         let vector = |place: &Place| match place {
             Place::Found(vector) => vector.to_vec(),

@@ -2,8 +2,19 @@
 //!
 //! Texts leave this process; where they go is [`HttpSettings::url`]'s affair, and no redirect is
 //! followed. The proxy of the environment (`ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, in this
-//! order, less what `NO_PROXY` names) is used for every host but this machine. The threads are
-//! those of [`HttpSettings::concurrency`], and a short-lived one for each look-up of a host's name.
+//! order, less what `NO_PROXY` names) is used for every host but this machine; one that cannot be
+//! used, such as a SOCKS proxy, is refused when an embedder is made, not passed over. The threads
+//! are those of [`HttpSettings::concurrency`], and a short-lived one for each look-up of a host's
+//! name.
+//!
+//! Under `https` only the root certificates that are built in count, not those of the system: a
+//! server whose certificate is of a private authority is not trusted. Put a proxy on this machine
+//! in front of it, which trusts that authority, and name it by `http://localhost:PORT/v1`.
+//!
+//! Each request holds a thread, its connection. A request that waits for one is not sent before;
+//! questions go before the parts of bulk work (see [`HttpEmbedder`]). Nothing here measures time
+//! while a call waits for its turn: a deadline that passes meanwhile is noticed when the turn
+//! comes, later by what the requests ahead take, each at most [`HttpSettings::timeout`].
 
 mod client;
 mod errors;
@@ -37,16 +48,20 @@ const BACKEND: &str = "http";
 /// bytes, under cosine brought to length 1. Vectors of texts that fit come as the server gave
 /// them. Nothing is sent twice: whether to try again is the caller's decision.
 ///
+/// Requests of calls to find with, and of calls that are one request, go before those of calls of
+/// documents in several requests, as soon as a thread is free.
+///
 /// # Errors
 /// Of [`Embedder::embed`], each with the back end `http`:
 ///
 /// | kind | when |
 /// |---|---|
 /// | `InvalidInput` | too many texts, an empty one; statuses 400, 413, 422 |
-/// | `PermissionDenied` | 401, 403, 407 |
+/// | `PermissionDenied` | 401, 403, 407; 407 of the proxy |
 /// | `Config` | 404, 405, 410: no such model or path; redirects |
-/// | `Timeout` | the deadline or [`HttpSettings::timeout`] passed; 408, 504 |
+/// | `Timeout` | the deadline or [`HttpSettings::timeout`] passed, noticed when a thread is free; 408, 504 |
 /// | `RateLimited` | 429, with the wait of `Retry-After` up to a day |
+/// | `Overloaded` | 4,096 requests of this embedder wait for a thread already |
 /// | `Unavailable` | no connection, or one that broke; other 5xx, with `Retry-After`; failures of TLS, not worth a second attempt |
 /// | `Corrupt` | an answer that is not one vector of the space for each text |
 /// | `Unexpected` | any other status |
@@ -55,8 +70,9 @@ const BACKEND: &str = "http";
 /// `error.type` and `error.code`, where they are short identifiers that the request did not hold.
 ///
 /// # Cancellation
-/// Dropping the future of a call: requests that wait for a thread are not sent, those under way
-/// end by themselves within [`HttpSettings::timeout`], and nobody waits for them.
+/// Dropping the future of a call: requests that wait for a thread are not sent, and their texts
+/// are freed at once; those under way end by themselves within [`HttpSettings::timeout`], and
+/// nobody waits for them.
 pub struct HttpEmbedder {
     client: Arc<Client>,
     workers: Workers,
@@ -70,7 +86,8 @@ impl HttpEmbedder {
     /// An embedder with checked settings. Nothing is sent before the first call.
     ///
     /// # Errors
-    /// `Config`, naming all that is wrong with the settings.
+    /// `Config`, naming all that is wrong with the settings; or the variable of the environment
+    /// whose proxy would have to be used for this host and cannot be.
     pub fn new(settings: HttpSettings, clock: Arc<dyn Clock>) -> Result<Self> {
         let (endpoint, space) = settings.checked()?;
         let client = Arc::new(Client::new(&settings, endpoint, space, clock)?);
@@ -100,11 +117,13 @@ impl HttpEmbedder {
         };
         // The texts of a request are copied when its turn comes, so that few are held twice.
         let starts = (0..windows.len()).step_by(self.settings.max_batch);
+        let bulk = purpose == EmbedPurpose::Document && starts.len() > 1;
         let requests = starts.map(|start| {
             let windows = windows[start..].iter().take(self.settings.max_batch);
             self.send(
                 context.clone(),
                 windows.map(|(at, range)| [prefix, &texts[*at][range.clone()]].concat()).collect(),
+                bulk,
             )
         });
         let vectors: Vec<Vec<Vec<f32>>> =
@@ -114,9 +133,18 @@ impl HttpEmbedder {
     }
 
     /// The vectors of some windows, by one request on one of the threads.
-    async fn send(&self, context: CallContext, input: Vec<String>) -> Result<Vec<Vec<f32>>> {
+    async fn send(
+        &self,
+        context: CallContext,
+        input: Vec<String>,
+        bulk: bool,
+    ) -> Result<Vec<Vec<f32>>> {
         let client = Arc::clone(&self.client);
-        self.workers.run(move || client.embed(&context, &input)).await?
+        let job = move || client.embed(&context, &input);
+        match bulk {
+            true => self.workers.run_later(job).await?,
+            false => self.workers.run(job).await?,
+        }
     }
 
     /// Pools the windows of each text.
@@ -147,6 +175,9 @@ impl Embedder for HttpEmbedder {
         self.settings.max_batch * self.workers.most()
     }
 
+    /// As [`HttpEmbedder`] says. The deadline is looked at when the call begins and when a request
+    /// gets its thread, and bounds each request: a call that waits for its turn notices a deadline
+    /// that passed meanwhile when a thread is free, and sends nothing then.
     async fn embed(
         &self,
         context: &CallContext,
@@ -158,7 +189,8 @@ impl Embedder for HttpEmbedder {
     }
 
     /// By the last request, for the interface has none that asks for nothing: healthy unless it
-    /// failed, then degraded until one succeeds.
+    /// failed, then degraded until one succeeds. A request that the server refused for its input,
+    /// and one that its caller's deadline ended before [`HttpSettings::timeout`], count as neither.
     async fn health(&self) -> Health {
         self.client.health()
     }

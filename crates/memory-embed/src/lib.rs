@@ -2,8 +2,10 @@
 //!
 //! | module | feature | what it holds |
 //! |---|---|---|
-//! | `cached` | | a bounded cache by text, over any embedder |
+//! | `cached` | | a bounded cache by tenant and text, over any embedder |
 //! | `workers` | | the bounded threads that the embedders here compute and wait on |
+//! | `proxy` | | the proxy of the environment: refused where it cannot be used |
+//! | `retry_after` | | the wait that a server asks for, within bounds |
 //! | `minilm` | `minilm` | all-MiniLM-L6-v2 on this machine's processor |
 //! | `model` | `minilm` | the model's files: where they lie, whether they are whole |
 //! | `pull` | `pull` | getting the model's files |
@@ -12,6 +14,10 @@
 //! Nothing here needs an asynchronous runtime: work that blocks runs on threads of its own.
 
 mod cached;
+#[cfg(any(feature = "http", feature = "pull"))]
+mod proxy;
+#[cfg(any(feature = "http", feature = "pull"))]
+mod retry_after;
 #[cfg(any(feature = "http", feature = "minilm"))]
 mod workers;
 

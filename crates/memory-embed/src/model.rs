@@ -347,7 +347,7 @@ pub fn read_verified(file: &ModelFile, path: &Path) -> Result<Vec<u8>> {
 }
 
 /// What is there has another size.
-fn wrong_size(file: &ModelFile, path: &Path, found: &str) -> Error {
+pub(crate) fn wrong_size(file: &ModelFile, path: &Path, found: &str) -> Error {
     let message = format!(
         "{} has {found} bytes and should have {}: {REMEDY} again",
         path.display(),
@@ -357,7 +357,7 @@ fn wrong_size(file: &ModelFile, path: &Path, found: &str) -> Error {
 }
 
 /// What is there has the right size, and that is all.
-fn wrong_contents(file: &ModelFile, path: &Path) -> Error {
+pub(crate) fn wrong_contents(file: &ModelFile, path: &Path) -> Error {
     let message = format!(
         "{} has its {} bytes and not the right contents (SHA-256): {REMEDY} again",
         path.display(),

@@ -15,8 +15,10 @@ use memory_core::{Error, ErrorKind, Result};
 use crate::model::{self, Check, FileState, Model, ModelFile, file_error};
 
 mod hub;
+mod leftover;
 mod lock;
 mod meter;
+mod own;
 mod part;
 mod pip;
 mod place;
@@ -35,8 +37,9 @@ const SHOWN: usize = 300;
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
-    /// Over HTTPS: each file is at `{base}/{name}`. Proxies are those of the environment
-    /// (`HTTPS_PROXY` and its like).
+    /// Over HTTPS: each file is at `{base}/{name}`. The proxy is that of the environment
+    /// (`HTTPS_PROXY` and its like), but for loopback hosts, which have none; one that cannot be
+    /// used, a SOCKS proxy for example, is `Config`.
     Hub {
         /// The folder's URL: `https`, without user, query or fragment. Plain `http` is for
         /// loopback hosts alone.
@@ -73,7 +76,7 @@ impl Source {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hub { base } => f.debug_struct("Hub").field("base", &shown(base)).finish(),
+            Self::Hub { base } => f.debug_struct("Hub").field("base", &shown_url(base)).finish(),
             Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
             Self::Pip { python, requirement } => f
                 .debug_struct("Pip")
@@ -142,15 +145,23 @@ pub struct PullReport {
 /// there: `pip` is killed and what it made removed; a `NAME.part` from a hub stays. The report
 /// says so; it is no error. A stalled connection is noticed by the timeouts above only.
 ///
+/// A process that is killed while it pulls leaves `pip` at work, which goes on to its end. The
+/// next pull does not wait for it, and leaves its folder alone; one that finds it ended removes
+/// that.
+///
 /// # Errors
 /// - `NotFound`: the source has no such file, or there is no Python with pip.
-/// - `Corrupt`: what the source gives has another size or other contents. Nothing of it stays.
+/// - `Corrupt`: what the source gives for a file has another size or other contents. Nothing of
+///   that file stays; files that were put at their places before it do.
 /// - `Unavailable`, `Timeout`, `RateLimited`: the source cannot be reached or broke off; pulling
 ///   again goes on from where it stopped. `pip` failed. Another pull works in the folder. The disk
-///   is full (not retryable).
-/// - `PermissionDenied`: a file or folder may not be read or written, or the source refuses.
-/// - `Config`: the source's settings are wrong.
-/// - `InvalidInput`: the folder is not a folder, or a file's place is taken by something else.
+///   is full (not retryable), whoever found it so.
+/// - `PermissionDenied`: a file or folder may not be read or written, or the source or the proxy
+///   refuses.
+/// - `Config`: the source's settings are wrong, or the environment's proxy.
+/// - `InvalidInput`: the folder is not a folder, or something else than a file is where a file
+///   belongs: a link is not followed where `pull.lock` and `NAME.part` belong.
+/// - `Unsupported`: the folder's file system has no locks.
 /// - `Unexpected`: the source's answer makes no sense.
 pub fn pull(
     model: &Model,
@@ -196,7 +207,7 @@ fn pull_into(
     if needed.is_empty() {
         return Ok(());
     }
-    pip::remove_leftovers(&folder);
+    leftover::remove(&folder);
     let done = match source {
         Source::Hub { base } => hub::Hub::new(base).map_err(Stop::from).and_then(|hub| {
             needed.iter().try_for_each(|file| hub.fetch(file, &folder, meter, report))
@@ -281,15 +292,37 @@ fn shown(text: &str) -> String {
     }
 }
 
-/// A word as it is, but a URL without its user, query and fragment.
+/// A word as it is, but a URL without its user, query and fragment. Without a scheme it is taken
+/// for a URL if there is an `@` with a `:` before it.
 fn without_secrets(word: &str) -> String {
-    let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
-    let (rest, cut) = match rest.find(['?', '#']) {
-        Some(end) => (&rest[..end], "…"),
-        None => (rest, ""),
+    match word.split_once("://") {
+        Some((scheme, rest)) => format!("{scheme}://{}", place_alone(rest)),
+        None if word.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) => {
+            place_alone(word)
+        }
+        None => word.to_owned(),
+    }
+}
+
+/// A text that is a URL, whatever it looks like, as messages show it.
+fn shown_url(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    shown(&format!("{scheme}{separator}{}", place_alone(rest)))
+}
+
+/// Host and path of a URL whose scheme is off.
+fn place_alone(rest: &str) -> String {
+    let (user, rest) = match rest.rsplit_once('@') {
+        // What follows is either the host, after a strange password, or more of the query.
+        Some((before, _)) if before.contains(['?', '#']) => return "…".to_owned(),
+        Some((_, rest)) => ("…@", rest),
+        None => ("", rest),
     };
-    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("…@", rest));
-    format!("{scheme}://{user}{rest}{cut}")
+    match rest.find(['?', '#']) {
+        Some(end) => format!("{user}{}…", &rest[..end]),
+        None => format!("{user}{rest}"),
+    }
 }
 
 #[cfg(test)]
@@ -303,7 +336,20 @@ mod tests {
             ("  a\tb\u{1b}[31m\r\nc ", "a b [31m c"),
             ("at https://user:secret@one.test/a, then", "at https://…@one.test/a, then"),
             ("https://one.test/a?token=secret", "https://one.test/a…"),
-            ("https://one.test/a#secret@x", "https://one.test/a…"),
+            ("https://one.test/a#secret", "https://one.test/a…"),
+            ("https://one.test/a?b#secret", "https://one.test/a…"),
+            ("https://user:secret@one.test/a?b=secret#secret", "https://…@one.test/a…"),
+            ("https://user:sec/ret@one.test/a", "https://…@one.test/a"),
+            ("https://user:sec@ret@one.test/a", "https://…@one.test/a"),
+            ("git+https://secret@one.test/a@b", "git+https://…@b"),
+            // Nobody knows which of these is the host.
+            ("https://user:se#cret@one.test/a", "https://…"),
+            ("https://user:se?cret@one.test/a", "https://…"),
+            ("https://user:s#e@c?r@et@one.test/a?b", "https://…"),
+            ("https://one.test/a?b=c@d&token=secret", "https://…"),
+            ("https://one.test/a?b=https://user:secret@two.test/", "https://…"),
+            ("user:secret@one.test/a?secret", "…@one.test/a…"),
+            ("name@1.0 somebody@one.test what?", "name@1.0 somebody@one.test what?"),
             ("name @ https://one.test/a.whl", "name @ https://one.test/a.whl"),
         ];
         for (text, expected) in table {
@@ -316,14 +362,30 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        let hub = Source::Hub { base: "https://user:secret@one.test/a".to_owned() };
-        let pip = Source::Pip {
-            python: None,
-            requirement: "a @ https://user:secret@one.test/a.whl".to_owned(),
-        };
-        for source in [hub, pip] {
+        let hub = |base: &str| Source::Hub { base: base.to_owned() };
+        let pip =
+            |requirement: &str| Source::Pip { python: None, requirement: requirement.to_owned() };
+        for source in [
+            hub("https://user:secret@one.test/a"),
+            hub("https://user:a secret@one.test/a"),
+            hub("user:secret@one.test/a?secret"),
+            hub("one.test/a?secret"),
+            hub("https://one.test/a#secret"),
+            pip("a @ https://user:secret@one.test/a.whl"),
+            pip("a @ https://one.test/a.whl#sha256=secret"),
+        ] {
             let text = format!("{source:?}");
             assert!(text.contains("one.test/a") && !text.contains("secret"), "{text}");
+        }
+        for source in [
+            hub("https://user:a#secret@one.test/a"),
+            hub("https://user:a?secret@one.test/a"),
+            hub("https://user:a@secret#b@one.test/a"),
+            pip("a @ https://user:a#secret@one.test/a.whl"),
+            pip("a @ https://user:a?secret@b@one.test/a.whl"),
+        ] {
+            let text = format!("{source:?}");
+            assert!(text.contains("https://…") && !text.contains("secret"), "{text}");
         }
         assert!(format!("{:?}", Source::hub()).contains(HUB));
         assert!(format!("{:?}", Source::pip()).contains(REQUIREMENT));

@@ -12,6 +12,7 @@ use ureq::http::{HeaderValue, Response};
 
 use super::settings::{ApiKey, Endpoint, HttpSettings};
 use super::{errors, wire};
+use crate::proxy;
 
 /// Room for a component in an answer, in bytes: a JSON number is 25 at the longest in practice,
 /// indented on a line of its own some 40.
@@ -33,6 +34,17 @@ pub(super) struct Client {
     timeout: Duration,
     clock: Arc<dyn Clock>,
     last: Mutex<Last>,
+}
+
+/// Whether a failure says anything of how the server does: not that it refused what it was sent,
+/// and not that its caller allowed it less time than the settings do. `hurried`: that was so.
+fn tells_of_the_server(error: &Error, hurried: bool) -> bool {
+    match error.kind() {
+        ErrorKind::InvalidInput => false,
+        // A status came from the server, or from one before it.
+        ErrorKind::Timeout => !hurried || error.context().iter().any(|(key, _)| *key == "status"),
+        _ => true,
+    }
 }
 
 /// What is known of the server from the requests so far.
@@ -63,6 +75,9 @@ impl Client {
         if endpoint.loopback {
             // The proxy of the environment leads away from this machine.
             config = config.proxy(None);
+        } else {
+            proxy::refuse_unusable(&endpoint.uri)
+                .map_err(|error| error.with_backend(super::BACKEND))?;
         }
         Ok(Self {
             agent: config.build().new_agent(),
@@ -100,7 +115,13 @@ impl Client {
         let left = context.deadline.map(|deadline| deadline.remaining(self.clock.monotonic()));
         let limit = left.map_or(self.timeout, |left| left.min(self.timeout));
         let answer = self.exchange(texts, limit);
-        self.note(answer.as_ref().err());
+        match &answer {
+            Ok(_) => self.note(None),
+            Err(error) if tells_of_the_server(error, limit < self.timeout) => {
+                self.note(Some(error.kind()));
+            }
+            Err(_) => {}
+        }
         answer
     }
 
@@ -163,12 +184,13 @@ impl Client {
         identifiers
     }
 
-    fn note(&self, error: Option<&Error>) {
+    /// Remembers a success or a failure.
+    fn note(&self, failure: Option<ErrorKind>) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match error {
+        match failure {
             None => *last = Last::default(),
-            Some(error) => {
-                last.failure = Some(error.kind());
+            Some(_) => {
+                last.failure = failure;
                 last.failures += 1;
             }
         }

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use memory_core::{Error, ErrorKind, Timestamp};
 
-/// The longest wait that is taken over from a server: a day. Beyond it a caller gives up anyway.
-const MOST_WAIT: Duration = Duration::from_secs(24 * 3_600);
+use crate::{proxy, retry_after};
 
 /// What a status other than success means: kind, and words for a person.
 fn meaning(status: u16) -> (ErrorKind, &'static str) {
@@ -27,7 +26,9 @@ fn meaning(status: u16) -> (ErrorKind, &'static str) {
             "the server refuses the request; is api_key set, valid and allowed to use the model?",
         ),
         404 | 405 | 410 => (ErrorKind::Config, "no such model or path; check model and url"),
-        407 => (ErrorKind::PermissionDenied, "the proxy wants other credentials"),
+        407 => {
+            (ErrorKind::PermissionDenied, "the proxy of the environment wants other credentials")
+        }
         408 | 504 => (ErrorKind::Timeout, "the server did not answer in the time it allows itself"),
         429 => (ErrorKind::RateLimited, "the server asks for a slower pace"),
         500..=599 => (ErrorKind::Unavailable, "the server cannot serve just now"),
@@ -35,11 +36,11 @@ fn meaning(status: u16) -> (ErrorKind, &'static str) {
     }
 }
 
-/// The error of a status. `retry_after` is the header's value as it came.
+/// The error of a status. `wait` is the value of `Retry-After` as it came.
 pub(super) fn of_status(
     status: u16,
     model: &str,
-    retry_after: Option<&str>,
+    wait: Option<&str>,
     now: Timestamp,
     identifiers: Vec<(&'static str, String)>,
 ) -> Error {
@@ -52,34 +53,11 @@ pub(super) fn of_status(
         error = error.with_context(name, identifier);
     }
     if matches!(kind, ErrorKind::RateLimited | ErrorKind::Unavailable)
-        && let Some(wait) = retry_after.and_then(|text| wait(text, now))
+        && let Some(wait) = wait.and_then(|text| retry_after::wait(text, now))
     {
         error = error.with_retry_after(wait);
     }
     error
-}
-
-/// Reads a `Retry-After`: seconds, or a date such as `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn wait(text: &str, now: Timestamp) -> Option<Duration> {
-    let text = text.trim();
-    let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a u64 has are longer than the longest wait too.
-        text.parse().map_or(MOST_WAIT, Duration::from_secs)
-    } else {
-        let micros = date(text)?.as_micros().saturating_sub(now.as_micros());
-        // A date that has passed: at once.
-        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
-    };
-    Some(wait.min(MOST_WAIT))
-}
-
-fn date(text: &str) -> Option<Timestamp> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let parts: Vec<&str> = text.split(' ').collect();
-    let [_, day, month, year, time, "GMT"] = parts[..] else { return None };
-    let month = MONTHS.iter().position(|name| *name == month)? + 1;
-    Timestamp::parse(&format!("{year}-{month:02}-{day}T{time}Z")).ok()
 }
 
 /// The error of a request that got no whole answer. `limit`: the longest time it might take.
@@ -91,7 +69,7 @@ pub(super) fn of_transport(error: &ureq::Error, https: bool, limit: Duration) ->
         E::Io(error) => of_io(error, https, limit),
         E::HostNotFound => unavailable("the server's name cannot be resolved"),
         E::ConnectionFailed => unavailable("the server cannot be reached"),
-        E::ConnectProxyFailed(_) => unavailable("the proxy does not connect to the server"),
+        E::ConnectProxyFailed(words) => of_proxy(words),
         E::Tls(_) | E::Rustls(_) | E::Pem(_) | E::TlsRequired => tls(),
         E::InvalidProxyUrl => {
             Error::new(ErrorKind::Config, "the proxy's URL in the environment is not a URL")
@@ -110,6 +88,22 @@ pub(super) fn of_transport(error: &ureq::Error, https: bool, limit: Duration) ->
             Error::new(ErrorKind::Config, "no request can be made of url, model and API key")
         }
         _ => Error::new(ErrorKind::Unexpected, "the request failed"),
+    }
+}
+
+/// A proxy that does not connect. Refused credentials do not become good by themselves.
+fn of_proxy(words: &str) -> Error {
+    let status = proxy::refusal(words);
+    let error = match status {
+        Some(407) => {
+            let (kind, words) = meaning(407);
+            Error::new(kind, words)
+        }
+        _ => Error::new(ErrorKind::Unavailable, "the proxy does not connect to the server"),
+    };
+    match status {
+        Some(status) => error.with_context("status", status.to_string()),
+        None => error,
     }
 }
 
@@ -200,34 +194,11 @@ mod tests {
     }
 
     #[test]
-    fn waits_are_read_in_seconds_and_as_dates_and_are_bounded() {
-        let seconds = |text| error(429, Some(text)).retry_after().map(|wait| wait.as_secs());
-        for (text, expected) in [
-            ("0", Some(0)),
-            (" 17 ", Some(17)),
-            ("86401", Some(86_400)),
-            ("99999999999999999999999", Some(86_400)),
-            ("Thu, 06 Nov 2025 08:49:37 GMT", Some(37)),
-            ("Thu, 06 Nov 2025 08:48:00 GMT", Some(0)),
-            ("Sun, 06 Nov 2035 08:49:37 GMT", Some(86_400)),
-            ("", None),
-            ("-1", None),
-            ("1.5", None),
-            ("soon", None),
-            ("Thu, 06 Nix 2025 08:49:37 GMT", None),
-            ("Thu, 36 Nov 2025 08:49:37 GMT", None),
-            ("Thu, 06 Nov 2025 08:49:37 CET", None),
-            ("Thursday, 06-Nov-25 08:49:37 GMT", None),
-        ] {
-            assert_eq!(seconds(text), expected, "{text}");
-        }
-    }
-
-    #[test]
     fn every_failure_of_a_connection_has_its_kind() {
         use io::ErrorKind as Io;
         use ureq::Error as E;
         let io = |kind: Io| E::Io(io::Error::new(kind, "secret"));
+        let proxy = |words: &str| E::ConnectProxyFailed(words.to_owned());
         let table = [
             (E::Timeout(ureq::Timeout::Global), ErrorKind::Timeout, true),
             (io(Io::TimedOut), ErrorKind::Timeout, true),
@@ -239,7 +210,9 @@ mod tests {
             (io(Io::InvalidData), ErrorKind::Unavailable, false),
             (E::HostNotFound, ErrorKind::Unavailable, true),
             (E::ConnectionFailed, ErrorKind::Unavailable, true),
-            (E::ConnectProxyFailed("secret".to_owned()), ErrorKind::Unavailable, true),
+            (proxy("secret"), ErrorKind::Unavailable, true),
+            (proxy("proxy server responded 502/502"), ErrorKind::Unavailable, true),
+            (proxy("proxy server responded 407/407"), ErrorKind::PermissionDenied, false),
             (E::Tls("secret"), ErrorKind::Unavailable, false),
             (E::TlsRequired, ErrorKind::Unavailable, false),
             (E::InvalidProxyUrl, ErrorKind::Config, false),

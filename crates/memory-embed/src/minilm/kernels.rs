@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 
 use super::math::{self, AttentionRoom};
 
-/// Tokens, inputs, panel, tile of `rows x width` to be filled, bias.
+/// Tokens side by side for each input, inputs, panel, tile to be filled, its stride, bias.
 type Tile = unsafe fn(&[f32], usize, &[f32], &mut [f32], usize, &[f32]);
 
 /// See [`math::add_and_norm`].
@@ -91,14 +91,29 @@ impl Dense {
     }
 }
 
+/// Puts the tokens of each tile side by side, one input after another, so that a tile reads them
+/// in order as it does the weights.
+fn pack(x: &[f32], inputs: usize, tiles: impl Iterator<Item = (usize, usize)>, to: &mut Vec<f32>) {
+    to.resize(x.len(), 0.0);
+    for (begin, end) in tiles {
+        let packed = &mut to[begin * inputs..end * inputs];
+        for (token, row) in x[begin * inputs..end * inputs].chunks_exact(inputs).enumerate() {
+            for (slot, number) in packed[token..].iter_mut().step_by(end - begin).zip(row) {
+                *slot = *number;
+            }
+        }
+    }
+}
+
 impl Kernels {
     /// `avx512`, `avx2`, `neon` or `portable`.
     pub(super) fn name(&self) -> &'static str {
         self.name
     }
 
-    /// `out = x W' + b` for each token; `x` has `inputs` numbers a token, `out` `outputs`.
-    pub(super) fn dense(&self, layer: &Dense, x: &[f32], out: &mut [f32]) {
+    /// `out = x W' + b` for each token; `x` has `inputs` numbers a token, `out` `outputs`. `room` is
+    /// room to work in.
+    pub(super) fn dense(&self, layer: &Dense, x: &[f32], out: &mut [f32], room: &mut Vec<f32>) {
         let (inputs, outputs, width) = (layer.inputs, layer.outputs, self.width);
         assert!(x.len().is_multiple_of(inputs) && out.len() == x.len() / inputs * outputs);
         let tokens = x.len() / inputs;
@@ -108,16 +123,17 @@ impl Kernels {
         // Tiles of equal height, rather than full ones and a low one, which would read the panel
         // for little.
         let tiles = tokens.div_ceil(self.rows);
+        let tile = |at: usize| (at * tokens / tiles, (at + 1) * tokens / tiles);
+        pack(x, inputs, (0..tiles).map(tile), room);
         for (at, panel) in layer.panels.chunks_exact(inputs * width).enumerate() {
             let bias = &layer.bias[at * width..][..width];
-            for tile in 0..tiles {
-                let (from, to) = (tile * tokens / tiles, (tile + 1) * tokens / tiles);
+            for (from, to) in (0..tiles).map(tile) {
                 let kernel = self.tiles[to - from - 1];
-                let x = &x[from * inputs..to * inputs];
+                let x = &room[from * inputs..to * inputs];
                 let out =
                     &mut out[from * outputs + at * width..(to - 1) * outputs + (at + 1) * width];
                 // SAFETY: the processor has the instruction set (invariant of the type). The tile's
-                // kernel is the one for `to - from` tokens: `x` holds that many rows of `inputs`,
+                // kernel is the one for `to - from` tokens: `x` holds `inputs` rows of that many,
                 // `out` ends with the last of that many rows that are `outputs` apart, the panel
                 // has `inputs` rows of `width`, and the bias `width` numbers.
                 unsafe { kernel(x, inputs, panel, out, outputs, bias) }
@@ -218,11 +234,11 @@ macro_rules! plain_loops {
 
 /// The tile of an instruction set: `$registers` registers of `$lanes` outputs for each token.
 macro_rules! tile {
-    ($feature:literal, $lanes:literal x $registers:literal, $zero:ident, $load:ident, $splat:ident, $fma:ident, $store:ident) => {
+    ($feature:literal, $lanes:literal x $registers:literal, $zero:ident, $load:ident, $splat:ident, $fma:ident, $store:ident, $ahead:ident) => {
         /// See [`Tile`]. `ROWS` tokens by `$lanes x $registers` outputs.
         ///
         /// # Safety
-        /// `x` has `ROWS` rows of `inputs` numbers, the panel `inputs` rows of the tile's width,
+        /// `x` has `inputs` rows of `ROWS` numbers, the panel `inputs` rows of the tile's width,
         /// the bias one; `out` has `ROWS` rows of the width, whose beginnings are `stride` apart.
         #[target_feature(enable = $feature)]
         unsafe fn tile<const ROWS: usize>(
@@ -239,6 +255,7 @@ macro_rules! tile {
             let mut sums = [[$zero(); $registers]; ROWS];
             let (x, mut weights) = (x.as_ptr(), panel.as_ptr());
             for input in 0..inputs {
+                $ahead(weights, WIDTH);
                 let mut row = [$zero(); $registers];
                 for (at, register) in row.iter_mut().enumerate() {
                     // SAFETY: `input < inputs`, and each row of the panel has WIDTH numbers.
@@ -246,7 +263,7 @@ macro_rules! tile {
                 }
                 for (token, sums) in sums.iter_mut().enumerate() {
                     // SAFETY: `token < ROWS` and `input < inputs`.
-                    let one = $splat(unsafe { *x.add(token * inputs + input) });
+                    let one = $splat(unsafe { *x.add(input * ROWS + token) });
                     for (sum, weights) in sums.iter_mut().zip(row) {
                         *sum = $fma(one, weights, *sum);
                     }
@@ -267,6 +284,29 @@ macro_rules! tile {
     };
 }
 
+/// Asks for the weights that are needed some rows later. Processors fetch ahead by themselves, but
+/// not beyond a page of 4 KiB, and would wait for memory at the beginning of each.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn fetch_ahead(weights: *const f32, width: usize) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    /// Bytes ahead: what a core works through in the time that memory takes to answer.
+    const AHEAD: usize = 2_048;
+    /// Numbers of a cache line.
+    const LINE: usize = 16;
+    for at in (0..width).step_by(LINE) {
+        let there = weights.wrapping_add(AHEAD / size_of::<f32>() + at);
+        // SAFETY: every x86-64 has the instruction, and it reads nothing that a program could see,
+        // wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(there.cast::<i8>()) }
+    }
+}
+
+/// Nothing is asked for: no instruction for it is stable on this architecture.
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+fn leave_to_processor(_: *const f32, _: usize) {}
+
 /// Sixteen numbers at a time, 32 registers: 13 tokens by 32 outputs take 26 of them.
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
@@ -274,7 +314,7 @@ mod avx512 {
         _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
-    use super::{AttentionRoom, Kernels, math};
+    use super::{AttentionRoom, Kernels, fetch_ahead, math};
 
     pub(super) const KERNELS: Kernels = Kernels {
         name: "avx512",
@@ -293,7 +333,8 @@ mod avx512 {
     plain_loops!(#[target_feature(enable = "avx512f")]);
     tile!(
         "avx512f", 16 x 2,
-        _mm512_setzero_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps
+        _mm512_setzero_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps,
+        fetch_ahead
     );
 }
 
@@ -304,7 +345,7 @@ mod avx2 {
         _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
     };
 
-    use super::{AttentionRoom, Kernels, math};
+    use super::{AttentionRoom, Kernels, fetch_ahead, math};
 
     pub(super) const KERNELS: Kernels = Kernels {
         name: "avx2",
@@ -320,7 +361,8 @@ mod avx2 {
     plain_loops!(#[target_feature(enable = "avx2,fma")]);
     tile!(
         "avx2,fma", 8 x 2,
-        _mm256_setzero_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps
+        _mm256_setzero_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps,
+        fetch_ahead
     );
 }
 
@@ -329,7 +371,7 @@ mod avx2 {
 mod neon {
     use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_f32, vld1q_f32, vst1q_f32};
 
-    use super::{AttentionRoom, Kernels, math};
+    use super::{AttentionRoom, Kernels, leave_to_processor, math};
 
     pub(super) const KERNELS: Kernels = Kernels {
         name: "neon",
@@ -353,7 +395,7 @@ mod neon {
     }
 
     plain_loops!(#[target_feature(enable = "neon")]);
-    tile!("neon", 4 x 4, zero, vld1q_f32, vdupq_n_f32, fma, vst1q_f32);
+    tile!("neon", 4 x 4, zero, vld1q_f32, vdupq_n_f32, fma, vst1q_f32, leave_to_processor);
 }
 
 /// Plain loops, for every processor.
@@ -377,7 +419,7 @@ mod portable {
 
     fn tile<const ROWS: usize>(
         x: &[f32],
-        inputs: usize,
+        _: usize,
         panel: &[f32],
         out: &mut [f32],
         stride: usize,
@@ -386,7 +428,7 @@ mod portable {
         let mut sums = [[0.0_f32; WIDTH]; ROWS];
         for (input, weights) in panel.as_chunks::<WIDTH>().0.iter().enumerate() {
             for (token, sums) in sums.iter_mut().enumerate() {
-                let one = x[token * inputs + input];
+                let one = x[input * ROWS + token];
                 for (sum, weight) in sums.iter_mut().zip(weights) {
                     *sum += one * weight;
                 }
@@ -434,7 +476,7 @@ mod tests {
             for tokens in (0..=15).chain([26, 27, 40]) {
                 let x = numbers(tokens * inputs, 3);
                 let mut out = vec![f32::NAN; tokens * outputs];
-                kernels.dense(&layer, &x, &mut out);
+                kernels.dense(&layer, &x, &mut out, &mut Vec::new());
                 for (at, got) in out.iter().enumerate() {
                     let (token, output) = (at / outputs, at % outputs);
                     let products = x[token * inputs..][..inputs]

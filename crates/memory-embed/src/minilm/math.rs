@@ -63,16 +63,17 @@ fn lane_sum(row: &[f32], of: impl Fn(f32) -> f32) -> f32 {
     sums.iter().sum()
 }
 
-/// The sum of numbers, in four times as many lanes, for additions wait for one another.
+/// The sum of numbers, in eight times as many lanes, for additions wait for one another.
 #[inline(always)]
 pub(super) fn sum(values: &[f32]) -> f32 {
+    let (chunks, rest) = values.as_chunks::<{ 8 * LANES }>();
     let mut sums = [0.0_f32; 8 * LANES];
-    for chunk in values.as_chunks::<{ 8 * LANES }>().0 {
+    for chunk in chunks {
         for (sum, x) in sums.iter_mut().zip(chunk) {
             *sum += x;
         }
     }
-    sums.iter().sum()
+    sums.iter().chain(rest).sum()
 }
 
 /// Adds `added` to `rows` where it is given, and brings each row to mean 0 and variance 1, then
@@ -184,6 +185,15 @@ mod tests {
         }
         assert!(exp(-1e30) > 0.0 && exp(-1e30) < 1e-37);
         assert!(exp(1e30).is_finite());
+    }
+
+    #[test]
+    fn sums_take_in_every_number() {
+        for count in [0, 1, 127, 128, 300_u16] {
+            let values: Vec<f32> = (0..count).map(f32::from).collect();
+            let want = f32::from(count) * (f32::from(count) - 1.0) / 2.0;
+            assert!((sum(&values) - want).abs() < 0.5, "{count}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! | `math` | the arithmetic between matrix products |
 //!
 //! Numbers are f32 throughout. The weights are held once, in the order in which they are read:
-//! one sentence takes little longer than reading them from memory.
+//! one sentence takes about twice the time of reading them from memory.
 
 mod kernels;
 mod math;
@@ -22,17 +22,20 @@ mod wordpiece;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use futures::future::try_join_all;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use memory_core::traits::{EmbedPurpose, Embedder};
 use memory_core::{
     CallContext, Clock, EmbeddingSpace, Error, ErrorKind, Health, HealthStatus, Metric, Result,
 };
 
-use crate::model::{Check, MINILM, open_verified, read_verified, status};
+use crate::cached::check_texts;
+use crate::model::{Check, MINILM, ModelFile, open_verified, read_verified, status};
 use crate::workers::Workers;
+use kernels::Kernels;
 use network::{Network, Room, WIDTH};
 use windows::Plan;
 
@@ -71,6 +74,15 @@ pub struct MiniLmOptions {
     pub threads: Option<usize>,
     /// The clock that deadlines go by; without one they are not looked at.
     pub clock: Option<Arc<dyn Clock>>,
+    /// One of [`instructions`], by name; the fastest when `None`. For measurements and tests.
+    pub instructions: Option<&'static str>,
+}
+
+/// The sets of instructions that this processor can compute with, the fastest first: `avx512`,
+/// `avx2`, `neon`, and always `portable`.
+#[must_use]
+pub fn instructions() -> Vec<&'static str> {
+    kernels::available().iter().map(Kernels::name).collect()
 }
 
 impl MiniLmOptions {
@@ -78,6 +90,13 @@ impl MiniLmOptions {
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
+        self
+    }
+
+    /// Sets the instructions to compute with, one of [`instructions`].
+    #[must_use]
+    pub fn with_instructions(mut self, name: &'static str) -> Self {
+        self.instructions = Some(name);
         self
     }
 
@@ -107,7 +126,11 @@ pub struct MiniLm {
 struct Shared {
     folder: PathBuf,
     clock: Option<Arc<dyn Clock>>,
-    loaded: Mutex<Option<Arc<Loaded>>>,
+    kernels: Kernels,
+    loaded: OnceLock<Arc<Loaded>>,
+    /// Held by whoever loads; why that failed the last time, if it did.
+    loading: Mutex<()>,
+    failed: Mutex<Option<String>>,
     /// Buffers that no pass uses just now; at most one a thread.
     rooms: Mutex<Vec<Room>>,
 }
@@ -117,12 +140,12 @@ struct Loaded {
     network: Network,
 }
 
-/// What the first job of a call comes to.
+/// Texts that were cut into tokens.
 enum Begun {
     /// The vectors: the texts were short.
     Done(Vec<Vec<f32>>),
     /// Sequences still to be embedded, in chunks, and how they become vectors.
-    Cut(Arc<Loaded>, Vec<Vec<Vec<TokenId>>>, Plan),
+    Cut(Vec<Vec<Vec<TokenId>>>, Plan),
 }
 
 impl MiniLm {
@@ -131,12 +154,23 @@ impl MiniLm {
     ///
     /// # Errors
     /// `NotFound`: a file is missing. `Corrupt`: one has another size than it should have. Both say
-    /// what to do.
+    /// what to do. `PermissionDenied`, `InvalidInput`, `Unavailable`: one cannot be looked at, or is
+    /// no file. `Unsupported`: instructions that this processor does not have.
     pub fn open(folder: impl Into<PathBuf>, options: MiniLmOptions) -> Result<Self> {
         let folder = folder.into();
         if let Some(problem) = status(&MINILM, &folder, Check::Sizes).problem() {
-            return Err(problem);
+            return Err(named(problem));
         }
+        let kernels = match options.instructions {
+            None => *kernels::active(),
+            Some(name) => {
+                let found = kernels::available().into_iter().find(|set| set.name() == name);
+                found.ok_or_else(|| {
+                    let known = instructions().join(", ");
+                    named(Error::unsupported(format!("this processor computes with: {known}")))
+                })?
+            }
+        };
         let threads = options
             .threads
             .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
@@ -144,7 +178,10 @@ impl MiniLm {
         let shared = Shared {
             folder,
             clock: options.clock,
-            loaded: Mutex::default(),
+            kernels,
+            loaded: OnceLock::new(),
+            loading: Mutex::default(),
+            failed: Mutex::default(),
             rooms: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared), workers: Workers::new("minilm", threads) })
@@ -160,12 +197,16 @@ impl MiniLm {
     /// the weights for this processor.
     ///
     /// # Errors
-    /// `NotFound`, `Corrupt`: the files are not those of the model. `Unavailable`: they cannot be
-    /// read. After a failure the next call tries again.
+    /// `NotFound`, `Corrupt`: the files are not those of the model. `Unavailable`,
+    /// `PermissionDenied`, `InvalidInput`: they cannot be read. After a failure the next call tries
+    /// again.
     ///
     /// # Cancellation
     /// Loading goes on, and the next call finds it done.
     pub async fn load(&self) -> Result<()> {
+        if self.shared.loaded.get().is_some() {
+            return Ok(());
+        }
         let shared = Arc::clone(&self.shared);
         self.workers.run(move || shared.loaded().map(|_| ())).await?
     }
@@ -173,8 +214,8 @@ impl MiniLm {
     /// What it is, once it is loaded: the instruction set in use and the bytes of its weights.
     #[must_use]
     pub fn loaded(&self) -> Option<(&'static str, usize)> {
-        let loaded = lock(&self.shared.loaded);
-        loaded.as_ref().map(|loaded| (loaded.network.kernels(), loaded.network.bytes()))
+        let loaded = self.shared.loaded.get();
+        loaded.map(|loaded| (loaded.network.kernels(), loaded.network.bytes()))
     }
 
     /// The tokens of a text as the network gets them, with both brackets and without any cut.
@@ -211,22 +252,30 @@ impl MiniLm {
 impl Shared {
     /// The loaded model. Whoever comes while another loads it waits for that.
     fn loaded(&self) -> Result<Arc<Loaded>> {
-        let mut loaded = lock(&self.loaded);
-        if let Some(loaded) = &*loaded {
+        if let Some(loaded) = self.loaded.get() {
             return Ok(Arc::clone(loaded));
         }
+        let _only_one = lock(&self.loading);
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(Arc::clone(loaded));
+        }
+        let read = self.read().map_err(named);
+        *lock(&self.failed) = read.as_ref().err().map(|error| error.message().to_owned());
+        let read = Arc::new(read?);
+        Ok(Arc::clone(self.loaded.get_or_init(|| read)))
+    }
+
+    fn read(&self) -> Result<Loaded> {
         let [weights, vocabulary] = MINILM.files else {
             return Err(Error::new(ErrorKind::Unexpected, "the model has two files"));
         };
-        let path = |name: &str| self.folder.join(name);
-        let pieces =
-            WordPiece::from_vocabulary(&read_verified(vocabulary, &path(vocabulary.name))?)?;
-        let mut file = open_verified(weights, &path(weights.name))?;
-        let network = Network::read(&mut file, pieces.len(), *kernels::active())?;
+        let path = |file: &ModelFile| self.folder.join(file.name);
+        let pieces = WordPiece::from_vocabulary(&read_verified(vocabulary, &path(vocabulary))?)?;
+        let mut file = open_verified(weights, &path(weights))?;
+        let network = Network::read(&mut file, pieces.len(), self.kernels);
+        // Where the file is another one, that says more than what could not be made of it.
         file.finish()?;
-        let new = Arc::new(Loaded { pieces, network });
-        *loaded = Some(Arc::clone(&new));
-        Ok(new)
+        Ok(Loaded { pieces, network: network? })
     }
 
     /// Whether the call's time is over.
@@ -238,15 +287,20 @@ impl Shared {
     }
 
     /// Cuts texts into tokens and windows, and embeds them at once if they are few.
-    fn begin(&self, context: &CallContext, texts: &[String]) -> Result<Begun> {
+    fn begin(&self, context: &CallContext, texts: &[String], at_once: bool) -> Result<Begun> {
         self.check(context)?;
         let loaded = self.loaded()?;
         let (sequences, plan) = windows::cut(&loaded.pieces, texts);
-        if sequences.iter().map(Vec::len).sum::<usize>() <= CHUNK {
+        if at_once && sequences.iter().map(Vec::len).sum::<usize>() <= CHUNK {
             let vectors = self.pass(&loaded, &sequences);
             return Ok(Begun::Done(plan.pool(vectors)));
         }
-        Ok(Begun::Cut(loaded, windows::chunks(sequences, CHUNK), plan))
+        Ok(Begun::Cut(windows::chunks(sequences, CHUNK), plan))
+    }
+
+    fn later(&self, context: &CallContext, chunk: &[Vec<TokenId>]) -> Result<Vec<Vec<f32>>> {
+        self.check(context)?;
+        Ok(self.pass(&*self.loaded()?, chunk))
     }
 
     fn pass(&self, loaded: &Loaded, sequences: &[Vec<TokenId>]) -> Vec<Vec<f32>> {
@@ -267,6 +321,13 @@ impl Embedder for MiniLm {
         MOST_TEXTS
     }
 
+    /// Short texts go before the parts of long calls, so that a question does not wait behind an
+    /// import.
+    ///
+    /// # Errors
+    /// Those of [`MiniLm::load`]. `Timeout`: the deadline had passed when a thread got to a part;
+    /// while a call waits for one, nothing looks at it.
+    ///
     /// # Cancellation
     /// A chunk of 256 tokens that is being computed is finished; the others are not begun.
     async fn embed(
@@ -275,63 +336,67 @@ impl Embedder for MiniLm {
         texts: &[String],
         _purpose: EmbedPurpose,
     ) -> Result<Vec<Vec<f32>>> {
-        if texts.len() > MOST_TEXTS {
-            return Err(Error::invalid(format!(
-                "a call embeds at most {MOST_TEXTS} texts; this has {}",
-                texts.len()
-            )));
-        }
-        if texts.iter().any(String::is_empty) {
-            return Err(Error::invalid("an empty text has no embedding"));
-        }
+        check_texts(texts, MOST_TEXTS).map_err(named)?;
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let begin = |texts: Vec<String>| {
-            let (shared, context) = (Arc::clone(&self.shared), context.clone());
-            self.workers.run(move || shared.begin(&context, &texts))
-        };
+        // By one thread, whatever the call has for others.
+        self.load().await?;
         let bytes: usize = texts.iter().map(String::len).sum();
-        let parts = if bytes <= SHORT { 1 } else { self.workers.most() };
-        let begun = texts.chunks(texts.len().div_ceil(parts)).map(|part| begin(part.to_vec()));
-        let mut vectors = Vec::with_capacity(texts.len());
+        let short = bytes <= SHORT;
+        let parts = if short { 1 } else { self.workers.most() };
+        let begun = texts.chunks(texts.len().div_ceil(parts)).map(|part| {
+            let (shared, context, part) =
+                (Arc::clone(&self.shared), context.clone(), part.to_vec());
+            let job = move || shared.begin(&context, &part, short);
+            async move {
+                match short {
+                    true => self.workers.run(job).await?,
+                    false => self.workers.run_later(job).await?,
+                }
+            }
+        });
+        let (mut chunks, mut plans) = (Vec::new(), Vec::new());
         for begun in try_join_all(begun).await? {
-            match begun? {
-                Begun::Done(done) => vectors.extend(done),
-                Begun::Cut(loaded, chunks, plan) => {
-                    let jobs = chunks.into_iter().map(|chunk| {
-                        let (shared, context) = (Arc::clone(&self.shared), context.clone());
-                        let loaded = Arc::clone(&loaded);
-                        self.workers.run(move || {
-                            shared.check(&context)?;
-                            Ok::<_, Error>(shared.pass(&loaded, &chunk))
-                        })
-                    });
-                    let passed: Result<Vec<_>> = try_join_all(jobs).await?.into_iter().collect();
-                    vectors.extend(plan.pool(passed?.into_iter().flatten().collect()));
+            match begun {
+                Begun::Done(vectors) => return Ok(vectors),
+                Begun::Cut(more, plan) => {
+                    chunks.extend(more);
+                    plans.push(plan);
                 }
             }
         }
-        Ok(vectors)
+        // No more than there are threads wait at a time, so that calls take turns.
+        let passes = chunks.into_iter().map(|chunk| {
+            let (shared, context) = (Arc::clone(&self.shared), context.clone());
+            async move { self.workers.run_later(move || shared.later(&context, &chunk)).await? }
+        });
+        let passed: Vec<Vec<Vec<f32>>> =
+            stream::iter(passes).buffered(self.workers.most()).try_collect().await?;
+        let mut vectors = passed.into_iter().flatten();
+        Ok(plans.iter().flat_map(|plan| plan.pool(&mut vectors)).collect())
     }
 
-    /// Unhealthy where a file is missing or has another size; contents are compared when they are
-    /// loaded.
+    /// Unhealthy where a file is missing or has another size, and after a load that failed, until
+    /// one succeeds; contents are compared when they are loaded. A model that is loaded serves on
+    /// without its files: it is degraded then.
     async fn health(&self) -> Health {
         let mut health = Health::healthy();
         health.detail("folder", self.shared.folder.display().to_string());
-        match self.loaded() {
-            Some((kernels, bytes)) => {
-                health.detail("instructions", kernels);
-                health.detail("weight_bytes", bytes.to_string());
-            }
-            None => health.detail("instructions", kernels::active().name()),
+        health.detail("instructions", self.shared.kernels.name());
+        if let Some((_, bytes)) = self.loaded() {
+            health.detail("weight_bytes", bytes.to_string());
         }
-        if let Some(problem) = status(&MINILM, &self.shared.folder, Check::Sizes).problem() {
-            // A model that is loaded serves on; the next process will not find it.
-            let serves = self.loaded().is_some();
-            let status = if serves { HealthStatus::Degraded } else { HealthStatus::Unhealthy };
-            health.lower(status, problem.message());
+        let folder = self.shared.folder.clone();
+        let looked = self.workers.run(move || status(&MINILM, &folder, Check::Sizes).problem());
+        let problem = match looked.await {
+            Ok(problem) => problem.map(|problem| problem.message().to_owned()),
+            Err(error) => Some(error.message().to_owned()),
+        };
+        match (problem.or_else(|| lock(&self.shared.failed).clone()), self.loaded()) {
+            (None, _) => {}
+            (Some(problem), Some(_)) => health.lower(HealthStatus::Degraded, problem),
+            (Some(problem), None) => health.lower(HealthStatus::Unhealthy, problem),
         }
         health
     }
@@ -345,6 +410,10 @@ impl fmt::Debug for MiniLm {
             .field("loaded", &self.loaded().is_some())
             .finish()
     }
+}
+
+fn named(error: Error) -> Error {
+    error.with_backend("minilm").with_operation("embed")
 }
 
 /// What a lock guards here is whole after each change, so that a panic elsewhere does no harm.

@@ -53,6 +53,7 @@ pub(super) struct Room {
     states: Vec<f32>,
     wide: Vec<f32>,
     other: Vec<f32>,
+    packed: Vec<f32>,
     attention: AttentionRoom,
 }
 
@@ -182,7 +183,7 @@ impl Network {
     /// so that its weights are read once for many; a sequence never sees another one, nor padding.
     pub(super) fn forward(&self, sequences: &[Vec<TokenId>], room: &mut Room) -> Vec<Vec<f32>> {
         let tokens: usize = sequences.iter().map(Vec::len).sum();
-        let Room { states, wide, other, attention } = room;
+        let Room { states, wide, other, packed, attention } = room;
         states.clear();
         for sequence in sequences {
             for (id, position) in sequence.iter().zip(self.positions.chunks_exact(WIDTH)) {
@@ -196,7 +197,7 @@ impl Network {
         other.resize(tokens * WIDTH, 0.0);
         for layer in &self.layers {
             let joined = &mut wide[..tokens * 3 * WIDTH];
-            kernels.dense(&layer.joined, states, joined);
+            kernels.dense(&layer.joined, states, joined, packed);
             let mut from = 0;
             for sequence in sequences {
                 let to = from + sequence.len();
@@ -205,14 +206,14 @@ impl Network {
                 from = to;
             }
             let attended = &mut wide[..tokens * WIDTH];
-            kernels.dense(&layer.attended, &other[..tokens * WIDTH], attended);
+            kernels.dense(&layer.attended, &other[..tokens * WIDTH], attended, packed);
             let Norm { scale, shift } = &layer.first_norm;
             kernels.add_and_norm(states, Some(attended), scale, shift);
             let inner = &mut wide[..tokens * INNER];
-            kernels.dense(&layer.widen, states, inner);
+            kernels.dense(&layer.widen, states, inner, packed);
             kernels.gelu(inner);
             let narrow = &mut other[..tokens * WIDTH];
-            kernels.dense(&layer.narrow, inner, narrow);
+            kernels.dense(&layer.narrow, inner, narrow, packed);
             let Norm { scale, shift } = &layer.second_norm;
             kernels.add_and_norm(states, Some(narrow), scale, shift);
         }

@@ -67,8 +67,8 @@ pub(super) fn chunks(sequences: Vec<Vec<TokenId>>, most: usize) -> Vec<Vec<Vec<T
 }
 
 impl Plan {
-    /// A vector for each text from those of all windows, in order.
-    pub(super) fn pool(&self, vectors: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+    /// A vector for each text from those of its windows, taken from the front.
+    pub(super) fn pool(&self, vectors: impl IntoIterator<Item = Vec<f32>>) -> Vec<Vec<f32>> {
         let mut vectors = vectors.into_iter();
         let pool = |tokens: &Vec<usize>| {
             let mut windows = vectors.by_ref().take(tokens.len());

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use memory_core::{Error, ErrorKind, Result};
+use memory_core::{Clock, Error, ErrorKind, Result, SystemClock};
 use ureq::Agent;
 use ureq::http::header::{
     CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LOCATION, RANGE, RETRY_AFTER,
@@ -14,7 +14,8 @@ use ureq::http::{Response, Uri};
 
 use super::meter::{Meter, Stop};
 use super::part::{Part, Sink};
-use super::{ModelFile, PullReport, Stage, shown};
+use super::{ModelFile, PullReport, Stage, shown, shown_url};
+use crate::{proxy, retry_after};
 
 /// For finding the host, and for connecting to it.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -47,7 +48,7 @@ impl Hub {
 
     fn with_timeouts(base: &str, connect: Duration, silence: Duration) -> Result<Self> {
         let wrong = |why: &str| {
-            let message = format!("the hub's URL ({}) {why}", shown(base));
+            let message = format!("the hub's URL ({}) {why}", shown_url(base));
             Error::new(ErrorKind::Config, message)
         };
         if base.contains(['?', '#', '@']) {
@@ -92,17 +93,24 @@ impl Hub {
             part.remove()?;
             have = 0;
         }
-        let body = self.ask(file, have)?;
-        let host = body.host.clone();
-        let sink = part.open(body.start)?;
-        receive(file, body, sink, &part, meter, report)?;
-        if !part.is_whole(meter)? {
+        loop {
+            let body = self.ask(file, have)?;
+            let host = body.host.clone();
+            let resumed = body.start > 0;
+            let sink = part.open(body.start)?;
+            receive(file, body, sink, &part, meter, report)?;
+            if part.is_whole(meter)? {
+                part.install()?;
+                report.installed.push(file.name);
+                return Ok(());
+            }
             part.remove()?;
-            return Err(part.corrupt(&host).into());
+            if !resumed {
+                return Err(part.corrupt(&host).into());
+            }
+            // What was there before may be what is wrong, and that was not this server's.
+            have = 0;
         }
-        part.install()?;
-        report.installed.push(file.name);
-        Ok(())
     }
 
     /// Asks for a file from `have` on; what comes may begin at 0 all the same.
@@ -139,9 +147,11 @@ impl Hub {
             if have > 0 {
                 request = request.header(RANGE, format!("bytes={have}-"));
             }
-            if is_plain_loopback(&uri) {
+            if is_loopback(&uri) {
                 // A proxy's loopback is another machine's.
                 request = request.config().proxy(None).build();
+            } else {
+                proxy::refuse_unusable(&uri)?;
             }
             let answer = request.call().map_err(|error| unreachable(&error, &host, file, have))?;
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
@@ -269,8 +279,12 @@ fn refused(answer: &Answer, file: &ModelFile, host: &str) -> Error {
     };
     let message = format!("{host} answers {status} for {}: {advice}", file.name);
     let error = Error::new(kind, message);
-    match header(answer, &RETRY_AFTER).and_then(|wait| wait.trim().parse().ok()) {
-        Some(seconds) => error.with_retry_after(Duration::from_secs(seconds)),
+    let wait = match status {
+        429 | 500..=599 => header(answer, &RETRY_AFTER),
+        _ => None,
+    };
+    match wait.and_then(|wait| retry_after::wait(wait, SystemClock::new().now())) {
+        Some(wait) => error.with_retry_after(wait),
         None => error,
     }
 }
@@ -284,9 +298,16 @@ fn unreachable(error: &ureq::Error, host: &str, file: &ModelFile, have: u64) -> 
         ureq::Error::Io(why) => (ErrorKind::Unavailable, why.to_string()),
         ureq::Error::Tls(why) => (ErrorKind::Unavailable, (*why).to_owned()),
         ureq::Error::Rustls(why) => (ErrorKind::Unavailable, why.to_string()),
-        ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
-            (ErrorKind::Unavailable, "the proxy of the environment fails".to_owned())
-        }
+        ureq::Error::ConnectProxyFailed(why) => match proxy::refusal(why) {
+            Some(407) => {
+                let why = "the proxy of the environment wants other credentials (407)";
+                (ErrorKind::PermissionDenied, why.to_owned())
+            }
+            Some(status) => {
+                (ErrorKind::Unavailable, format!("the proxy of the environment answers {status}"))
+            }
+            None => (ErrorKind::Unavailable, "the proxy of the environment fails".to_owned()),
+        },
         ureq::Error::Protocol(why) => (ErrorKind::Unavailable, why.to_string()),
         _ => (ErrorKind::Unavailable, "the connection failed".to_owned()),
     };
@@ -343,11 +364,15 @@ fn is_https(uri: &Uri) -> bool {
 
 /// Plain HTTP to this machine itself.
 fn is_plain_loopback(uri: &Uri) -> bool {
+    has_scheme(uri, "http") && is_loopback(uri)
+}
+
+/// Whether the host is this machine itself.
+fn is_loopback(uri: &Uri) -> bool {
     let Some(host) = uri.host() else { return false };
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    has_scheme(uri, "http")
-        && (host.eq_ignore_ascii_case("localhost")
-            || bare.parse().is_ok_and(|address: IpAddr| address.is_loopback()))
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
 }
 
 /// The place that a `Location` means, seen from `from`.

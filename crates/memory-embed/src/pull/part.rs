@@ -1,13 +1,13 @@
 //! A file on its way: written beside its place, checked, and put there whole.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use memory_core::{Error, ErrorKind, Result};
 
 use super::meter::{Meter, Stop};
-use super::{ModelFile, Seek, SeekFrom, Write, file_error, is_whole};
+use super::{ModelFile, Seek, SeekFrom, Write, file_error, is_whole, own};
 
 /// The places of a file that is on its way. Nothing is touched before a method is called.
 pub(super) struct Part {
@@ -23,34 +23,52 @@ impl Part {
         Self { path, target: folder.join(file.name), file: *file }
     }
 
-    /// Bytes that are there, 0 where nothing is.
+    /// Bytes that are there and that can be gone on from, 0 where nothing is.
+    ///
+    /// # Errors
+    /// `InvalidInput`: what is there is no file. Else what looking fails with.
     pub(super) fn bytes(&self) -> Result<u64> {
-        match self.path.metadata() {
-            Ok(found) => Ok(found.len()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(file_error("cannot read", &self.path, error)),
-        }
+        // Nothing is appended to what has another name as well.
+        let found = own::look(&self.path)?.filter(|found| !own::is_shared(found));
+        Ok(found.map_or(0, |found| found.len()))
     }
 
-    /// Opens it for writing from `start` on, which lies within what is there.
+    /// Opens it for writing from `start` on, which is 0 or lies within what is there.
+    ///
+    /// # Errors
+    /// As [`Part::bytes`].
     pub(super) fn open(&self, start: u64) -> Result<Sink<'_>> {
-        let open = || -> io::Result<File> {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(false).open(&self.path)?;
-            file.set_len(start)?;
-            file.seek(SeekFrom::End(0))?;
-            Ok(file)
+        let writing = |error| file_error("cannot write", &self.path, error);
+        let file = if start == 0 {
+            // Made anew, not emptied: what it was may have another name as well.
+            self.remove()?;
+            own::create(&self.path).map_err(writing)?
+        } else {
+            let gone = || writing(io::ErrorKind::NotFound.into());
+            let mut file = own::open(&self.path)?.ok_or_else(gone)?;
+            let mut cut = || -> io::Result<()> {
+                file.set_len(start)?;
+                file.seek(SeekFrom::End(0)).map(drop)
+            };
+            cut().map_err(writing)?;
+            file
         };
-        let file = open().map_err(|error| file_error("cannot write", &self.path, error))?;
         Ok(Sink { file, path: &self.path })
     }
 
     /// Removes it, if it is there.
+    ///
+    /// # Errors
+    /// As [`Part::bytes`]: what is no file stays.
     pub(super) fn remove(&self) -> Result<()> {
+        if own::look(&self.path)?.is_none() {
+            return Ok(());
+        }
         match std::fs::remove_file(&self.path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(file_error("cannot remove", &self.path, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(file_error("cannot remove", &self.path, error))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -91,9 +109,8 @@ impl Sink<'_> {
 /// Moves a file that was checked to its place on the same file system.
 pub(super) fn install(from: &Path, target: &Path) -> Result<()> {
     // Opened for writing, without which some systems do not sync.
-    OpenOptions::new()
-        .write(true)
-        .open(from)
+    own::open(from)?
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
         .and_then(|file| file.sync_all())
         .map_err(|error| file_error("cannot sync", from, error))?;
     std::fs::rename(from, target)

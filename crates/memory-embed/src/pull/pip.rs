@@ -14,10 +14,8 @@ use std::time::Duration;
 use memory_core::{Error, ErrorKind, Result};
 
 use super::meter::{Meter, Stop};
-use super::{Model, ModelFile, PullReport, Read, Stage, file_error, place, shown};
+use super::{Model, ModelFile, PullReport, Read, Stage, file_error, leftover, place, shown};
 
-/// How the folder of an installation is called; nothing else in the folder begins so.
-const PREFIX: &str = "orchestra-memory-pip-";
 /// The interpreter, unless it is named.
 const PYTHON: &str = if cfg!(windows) { "python" } else { "python3" };
 /// What to do without Python or without pip.
@@ -30,6 +28,14 @@ const POLL: Duration = Duration::from_millis(100);
 const AFTERWARDS: Duration = Duration::from_secs(2);
 /// Bytes of the end of the standard error that are looked at.
 const TAIL: usize = 8 * 1024;
+/// How `pip` speaks of a full disk: as the C library, as Windows, as Python.
+const FULL: [&str; 5] = [
+    "No space left on device",
+    "Disk quota exceeded",
+    "not enough space on the disk",
+    "ENOSPC",
+    "[Errno 28]",
+];
 /// How deep the files may lie, and in how many folders they are looked for.
 const MOST_DEPTH: usize = 8;
 const MOST_FOLDERS: usize = 4096;
@@ -81,8 +87,7 @@ fn install(
 ) -> Result<(), Stop> {
     let folder = report.folder.clone();
     let making = |error| file_error("cannot make a folder in", &folder, error);
-    // Removed when it is dropped, with all that is in it.
-    let temporary = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&folder).map_err(making)?;
+    let temporary = leftover::make(&folder).map_err(making)?;
     let target = temporary.path().join("target");
     let scratch = temporary.path().join("scratch");
     fs::create_dir(&target).and_then(|()| fs::create_dir(&scratch)).map_err(making)?;
@@ -109,11 +114,11 @@ fn install(
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let total = needed.iter().map(|file| file.bytes).sum();
     meter.begin(Stage::Installing, None, 0, total)?;
-    let (status, last) = run(&mut command, &python, meter)?;
+    let (status, said) = run(&mut command, &python, temporary.path(), meter)?;
     if !status.success() {
-        // Where Ctrl-C reaches `pip` as well, the caller has not heard of it yet, perhaps.
+        // Whoever killed `pip` may be telling the caller to stop, too.
         meter.beat()?;
-        return Err(failed(&python, status, last).into());
+        return Err(failed(&python, status, said).into());
     }
     let Some(found) = find(&target, model) else {
         let names: Vec<&str> = model.files.iter().map(|file| file.name).collect();
@@ -140,6 +145,9 @@ fn program(python: Option<&Path>) -> Result<PathBuf> {
 
 /// A child that does not outlive this, nor do its own, where the system has groups of processes.
 /// What is started as the interpreter may be no more than what starts it.
+///
+/// Where this process is killed, nothing is dropped and all of them go on: the group is their own,
+/// so that no signal of a terminal reaches them either.
 struct Running(Child);
 
 impl Running {
@@ -166,12 +174,13 @@ impl Drop for Running {
     }
 }
 
-/// Runs to the end; how it ended, and the last line of its standard error.
+/// Runs to the end, in `folder`; how it ended, and the end of its standard error.
 fn run(
     command: &mut Command,
     python: &Path,
+    folder: &Path,
     meter: &mut Meter<'_>,
-) -> Result<(ExitStatus, String), Stop> {
+) -> Result<(ExitStatus, Said), Stop> {
     let child = command.spawn().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             let message = format!("there is no program `{}`: {INSTALL}", python.display());
@@ -180,13 +189,14 @@ fn run(
         _ => file_error("cannot start", python, error),
     })?;
     let mut running = Running(child);
+    leftover::sign(folder, running.0.id())?;
     let (tell, told) = mpsc::channel();
     if let Some(stderr) = running.0.stderr.take() {
         // Not a file: the disk may be what is full. It ends when the last process ends that has
         // the pipe open.
         std::thread::Builder::new()
             .name("pip-stderr".to_owned())
-            .spawn(move || tell.send(last_line(stderr)))
+            .spawn(move || tell.send(Said::read(stderr)))
             .map_err(|error| file_error("no thread can be started for", python, error))?;
     }
     loop {
@@ -203,34 +213,59 @@ fn run(
 }
 
 /// What a failure of `pip` means.
-fn failed(python: &Path, status: ExitStatus, last: String) -> Error {
-    if last.contains("No module named pip") {
+fn failed(python: &Path, status: ExitStatus, said: Said) -> Error {
+    if said.last.contains("No module named pip") {
         let message = format!("`{}` has no pip: {INSTALL}", python.display());
         return Error::new(ErrorKind::NotFound, message);
     }
-    let why = if last.is_empty() { status.to_string() } else { last };
+    let why = if said.last.is_empty() { status.to_string() } else { said.last };
+    if said.disk_full {
+        // It does not mend itself.
+        return Error::new(ErrorKind::Unavailable, format!("the disk is full: pip failed: {why}"))
+            .with_retryable(false);
+    }
     Error::new(ErrorKind::Unavailable, format!("pip failed: {why}"))
 }
 
-/// The last line that is not blank, as messages show it. It reads to the end, and keeps no more
-/// than the last part.
-fn last_line(mut from: impl Read) -> String {
-    let mut tail = Vec::new();
-    let mut buffer = [0; TAIL];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => {
-                tail.extend_from_slice(&buffer[..count]);
-                tail.drain(..tail.len().saturating_sub(TAIL));
+/// The end of a standard error.
+#[derive(Default)]
+struct Said {
+    /// The last line that is not blank, as messages show it.
+    last: String,
+    /// Whether a full disk is spoken of.
+    disk_full: bool,
+}
+
+impl Said {
+    /// Reads to the end, and looks at no more than the last part.
+    fn read(mut from: impl Read) -> Self {
+        let mut tail = Vec::new();
+        let mut buffer = [0; TAIL];
+        let mut cut = false;
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    tail.extend_from_slice(&buffer[..count]);
+                    let over = tail.len().saturating_sub(TAIL);
+                    cut |= over > 0;
+                    tail.drain(..over);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => break,
         }
+        let text = String::from_utf8_lossy(&tail);
+        let disk_full = FULL.iter().any(|words| text.contains(words));
+        // A word that was cut may be a URL without its beginning, and with its secret.
+        let whole = match text.find(char::is_whitespace) {
+            _ if !cut => &text[..],
+            Some(end) => &text[end..],
+            None => "",
+        };
+        let last = whole.lines().rev().find(|line| !line.trim().is_empty());
+        Self { last: last.map(shown).unwrap_or_default(), disk_full }
     }
-    let text = String::from_utf8_lossy(&tail);
-    let last = text.lines().rev().find(|line| !line.trim().is_empty());
-    last.map(shown).unwrap_or_default()
 }
 
 /// The folder below `root` that has all the files by their names; of several the highest, and of
@@ -260,16 +295,4 @@ fn find(root: &Path, model: &Model) -> Option<PathBuf> {
         level = next;
     }
     None
-}
-
-/// Removes what pulls that were killed have left. Under the lock nobody else works with it.
-pub(super) fn remove_leftovers(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX)
-            && entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if ours {
-            // What cannot be removed is in nobody's way.
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
 }

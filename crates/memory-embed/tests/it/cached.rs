@@ -91,6 +91,15 @@ fn embed(cache: &CachedEmbedder, texts: &[&str], purpose: EmbedPurpose) -> Resul
     block_on(cache.embed(&context(), &owned(texts), purpose))
 }
 
+fn embed_for(cache: &CachedEmbedder, tenant: &TenantId, texts: &[&str]) -> Vec<Vec<f32>> {
+    let context = CallContext::new(tenant.clone());
+    block_on(cache.embed(&context, &owned(texts), Document)).unwrap()
+}
+
+fn tenant(name: &str) -> TenantId {
+    TenantId::new(name).unwrap()
+}
+
 /// Embeds and compares with what the inner embedder would have answered.
 fn check(cache: &CachedEmbedder, texts: &[&str], purpose: EmbedPurpose) {
     let expected: Vec<Vec<f32>> = texts.iter().map(|text| vector(text, purpose)).collect();
@@ -134,6 +143,68 @@ fn purposes_are_kept_apart() {
     check(&cache, &["a"], Query);
     check(&cache, &["a"], Document);
     assert!(inner.sent().is_empty());
+}
+
+#[test]
+fn tenants_share_no_entry_and_share_the_room() {
+    let inner = Recorder::good();
+    let cache = CachedEmbedder::new(Arc::clone(&inner) as _, 3);
+    let (one, two) = (tenant("one"), tenant("two"));
+    for tenant in [&one, &two] {
+        assert_eq!(embed_for(&cache, tenant, &["a"]), [vector("a", Document)]);
+        assert_eq!(inner.sent(), [["a"]], "each sends it for itself");
+        assert_eq!(embed_for(&cache, tenant, &["a"]), [vector("a", Document)]);
+        assert!(inner.sent().is_empty());
+    }
+    assert_eq!(numbers(cache.stats()), (2, 2, 2));
+    embed_for(&cache, &two, &["b", "c"]);
+    assert_eq!(cache.stats().entries, 3);
+}
+
+#[test]
+fn what_is_forgotten_is_embedded_anew_and_what_others_have_is_kept() {
+    let inner = Recorder::good();
+    let cache = CachedEmbedder::new(Arc::clone(&inner) as _, 10);
+    let (one, two) = (tenant("one"), tenant("two"));
+    embed_for(&cache, &one, &["a", "b"]);
+    let question = CallContext::new(one.clone());
+    block_on(cache.embed(&question, &owned(&["a"]), Query)).unwrap();
+    embed_for(&cache, &two, &["a"]);
+    inner.sent();
+    embed_for(&cache, &one, &["a", "b"]);
+    assert!(inner.sent().is_empty());
+    cache.forget(&one);
+    assert_eq!(cache.stats().entries, 1);
+    embed_for(&cache, &two, &["a"]);
+    assert!(inner.sent().is_empty());
+    block_on(cache.embed(&question, &owned(&["a"]), Query)).unwrap();
+    embed_for(&cache, &one, &["a", "b"]);
+    assert_eq!(inner.sent(), [owned(&["a"]), owned(&["a", "b"])]);
+    // It is kept again.
+    embed_for(&cache, &one, &["b"]);
+    assert!(inner.sent().is_empty());
+    // Nothing there, and no room at all.
+    cache.forget(&tenant("three"));
+    assert_eq!(cache.stats().entries, 4);
+    CachedEmbedder::new(inner, 0).forget(&one);
+}
+
+#[test]
+fn a_call_under_way_keeps_nothing_of_what_is_forgotten_meanwhile() {
+    let forget: Arc<Mutex<Option<Arc<CachedEmbedder>>>> = Arc::default();
+    let meanwhile = Arc::clone(&forget);
+    let inner = Recorder::new(move |texts, purpose| {
+        if let Some(cache) = meanwhile.lock().unwrap().take() {
+            cache.forget(&tenant("t"));
+        }
+        Ok(texts.iter().map(|text| vector(text, purpose)).collect())
+    });
+    let cache = Arc::new(CachedEmbedder::new(inner, 10));
+    *forget.lock().unwrap() = Some(Arc::clone(&cache));
+    check(&cache, &["a"], Document);
+    assert_eq!(cache.stats().entries, 0);
+    check(&cache, &["a"], Document);
+    assert_eq!(cache.stats().entries, 1);
 }
 
 #[test]

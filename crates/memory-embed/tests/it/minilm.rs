@@ -20,7 +20,7 @@ use memory_core::traits::{EmbedPurpose, Embedder};
 use memory_core::{
     CallContext, Clock as _, Deadline, ErrorKind, HealthStatus, ManualClock, TenantId, Timestamp,
 };
-use memory_embed::minilm::{MOST_WINDOWS, MiniLm, MiniLmOptions, WINDOW, space};
+use memory_embed::minilm::{MOST_WINDOWS, MiniLm, MiniLmOptions, WINDOW, instructions, space};
 use serde_json::Value;
 
 const VARIABLE: &str = "ORCHESTRA_MEMORY_TEST_MODEL";
@@ -113,6 +113,30 @@ fn vectors_are_those_of_the_other_implementation() {
 }
 
 #[test]
+fn every_set_of_instructions_gives_the_same_vectors() {
+    let Some(folder) = folder() else { return };
+    let samples = samples();
+    // The slow sets get a share of the texts, lengths of one and two windows among them.
+    let short = samples.iter().filter(|sample| sample.ids.len() < 2 * WINDOW);
+    let some: Vec<&Sample> =
+        short.enumerate().filter(|(at, _)| at % 4 == 0).map(|(_, s)| s).collect();
+    assert!(some.len() > 60 && some.iter().any(|sample| sample.ids.len() > 150));
+    let texts: Vec<&str> = some.iter().map(|sample| sample.text.as_str()).collect();
+    for name in instructions() {
+        let options = MiniLmOptions::default().with_instructions(name);
+        let model = MiniLm::open(folder.clone(), options).unwrap();
+        let vectors = embed(&model, &texts).unwrap();
+        assert_eq!(model.loaded().unwrap().0, name);
+        for (sample, vector) in some.iter().zip(&vectors) {
+            let likeness = cosine(vector, &sample.vector);
+            assert!(likeness > 0.999_99, "{name}: {:?}: {likeness}", sample.text);
+        }
+    }
+    let options = MiniLmOptions::default().with_instructions("abacus");
+    assert_eq!(MiniLm::open(folder, options).unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+#[test]
 fn a_text_has_the_same_vector_alone_and_among_others() {
     let Some(model) = model() else { return };
     let long = "The ferry leaves at noon. ".repeat(400);
@@ -120,7 +144,7 @@ fn a_text_has_the_same_vector_alone_and_among_others() {
     let together = embed(&model, &texts).unwrap();
     for (text, vector) in texts.iter().zip(&together) {
         let alone = embed(&model, &[text]).unwrap();
-        assert!(cosine(&alone[0], vector) > 0.999_999, "{text:.20?}");
+        assert_eq!(&alone[0], vector, "{text:.20?}");
     }
     let likeness = |a: usize, b: usize| cosine(&together[a], &together[b]);
     assert!(likeness(0, 4) > 0.5 && likeness(0, 4) > likeness(0, 1) + 0.2);
@@ -200,9 +224,13 @@ fn files_that_are_not_the_models_are_refused() {
         let error = embed(&model, &["tea"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         assert!(error.message().contains("model pull"), "{error}");
+        let health = block_on(model.health());
+        assert_eq!(health.status, HealthStatus::Unhealthy);
+        assert!(health.reasons[0].contains(name), "{health:?}");
         // Once it is put right the same model serves.
         fs::write(&path, &whole).unwrap();
         assert_eq!(embed(&model, &["tea"]).unwrap().len(), 1);
+        assert_eq!(block_on(model.health()).status, HealthStatus::Healthy);
 
         // A header that is none.
         let mut altered = whole.clone();
@@ -210,6 +238,7 @@ fn files_that_are_not_the_models_are_refused() {
         fs::write(&path, &altered).unwrap();
         let error = embed(&open(copied.path()).unwrap(), &["tea"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.message().contains(name) && error.message().contains("model pull"));
 
         fs::write(&path, &whole[..whole.len() - 1]).unwrap();
         assert_eq!(open(copied.path()).unwrap_err().kind(), ErrorKind::Corrupt);

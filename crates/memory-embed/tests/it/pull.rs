@@ -4,6 +4,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::process::Command;
 use std::sync::OnceLock;
 
 use memory_core::{Error, ErrorKind, Result};
@@ -13,6 +14,8 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 mod hub;
+#[cfg(unix)]
+mod links;
 #[cfg(unix)]
 mod pip;
 mod place;
@@ -98,6 +101,14 @@ fn names(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// One test of this binary in a process of its own, whose environment can be another.
+fn again(module: &str, test: &str) -> Command {
+    let (_, module) = module.split_once("::").unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", &format!("{module}::{test}"), "--nocapture"]);
+    command
 }
 
 fn states(folder: &Path, check: Check) -> Vec<FileState> {

@@ -5,13 +5,13 @@ use std::thread;
 use std::time::Duration;
 
 use futures::executor::block_on;
-use memory_core::traits::Embedder;
-use memory_core::{ErrorKind, HealthStatus};
+use memory_core::traits::{EmbedPurpose, Embedder};
+use memory_core::{Deadline, ErrorKind, HealthStatus};
 use memory_embed::http::{ApiKey, HttpSettings};
 use serde_json::json;
 
 use super::stub::{Answer, Stub};
-use super::{embed, embedder, lengths, settings, shown};
+use super::{context, embed, embedder, lengths, settings, shown};
 
 const TEXT: &str = "text-canary-5161";
 const KEY: &str = "key-canary-8080";
@@ -315,4 +315,41 @@ fn health_follows_the_last_request() {
     assert_eq!(health().status, HealthStatus::Healthy);
     assert!(health().reasons.is_empty());
     assert_eq!(health().details["model"], "a-model");
+}
+
+#[test]
+fn what_is_the_callers_own_affair_does_not_lower_health() {
+    let stub = Stub::start(|request| match request.input()[0].as_str() {
+        "hang" => Answer::Hang(Vec::new()),
+        "late" => Answer::status(504),
+        status => Answer::status(status.parse().unwrap()),
+    });
+    let embedder = embedder(settings(&stub));
+    let failures = || block_on(embedder.health()).details.get("failures_since_success").cloned();
+    let hurry = |text: &str, left: u64| {
+        let deadline = Deadline::at(Duration::from_millis(left));
+        let context = context().with_deadline(Some(deadline));
+        block_on(embedder.embed(&context, &[text.to_owned()], EmbedPurpose::Query)).unwrap_err()
+    };
+    for refused in ["400", "413", "422"] {
+        assert_eq!(embed(&embedder, &[refused]).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    assert_eq!(hurry("hang", 60).kind(), ErrorKind::Timeout);
+    assert_eq!(failures(), None);
+    assert_eq!(block_on(embedder.health()).status, HealthStatus::Healthy);
+    // The server's own timeout counts, however little time its caller has.
+    assert_eq!(hurry("late", 29_000).kind(), ErrorKind::Timeout);
+    assert_eq!(failures().as_deref(), Some("1"));
+    // Nor does a refusal take away what is known.
+    embed(&embedder, &["400"]).unwrap_err();
+    assert_eq!(failures().as_deref(), Some("1"));
+    assert_eq!(block_on(embedder.health()).status, HealthStatus::Degraded);
+}
+
+#[test]
+fn the_timeout_of_the_settings_lowers_health() {
+    let stub = Stub::start(|_| Answer::Hang(Vec::new()));
+    let embedder = embedder(settings(&stub).with_timeout(Duration::from_millis(60)));
+    assert_eq!(embed(&embedder, &["a"]).unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(block_on(embedder.health()).reasons, ["the last request failed: timeout"]);
 }

@@ -7,7 +7,7 @@ use memory_core::{ErrorKind, Metric};
 use memory_embed::http::{ApiKey, HttpEmbedder, HttpSettings};
 
 use super::stub::{Answer, Stub};
-use super::{clock, embed, embedder, lengths, settings};
+use super::{clock, embed, embedder, lengths, settings, shown};
 
 fn good() -> HttpSettings {
     HttpSettings::new("https://embeddings.example/v1", "a-model", 2)
@@ -80,12 +80,12 @@ fn keys_that_no_header_can_carry_are_refused() {
 
 #[test]
 fn no_key_and_no_query_is_shown() {
-    let settings =
-        HttpSettings::new("https://host/v1?code=query-canary", "a-model", 2).with_api_key(key());
+    let settings = HttpSettings::new("https://localhost/v1?code=query-canary", "a-model", 2)
+        .with_api_key(key());
     let embedder = HttpEmbedder::new(settings.clone(), clock()).unwrap();
     for shown in [format!("{settings:?}"), format!("{settings:#?}"), format!("{embedder:?}")] {
         assert!(!shown.contains("canary"), "{shown}");
-        assert!(shown.contains("https://host/v1/embeddings"), "{shown}");
+        assert!(shown.contains("https://localhost/v1/embeddings"), "{shown}");
         assert!(shown.contains("ApiKey(redacted)"), "{shown}");
         assert!(shown.contains("a-model"), "{shown}");
     }
@@ -131,32 +131,90 @@ fn every_bound_is_checked_and_all_faults_are_told_at_once() {
 /// Set for the process that has a proxy in its environment.
 const CHILD: &str = "MEMORY_EMBED_TEST_BEHIND_A_PROXY";
 
+/// The variables in which the client looks for a proxy.
+const PROXY: [&str; 6] =
+    ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+
+fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Runs a test of this module once more, in a process that has these variables and no others that
+/// name a proxy: the environment of a process is set when it starts.
+fn again(test: &str, variables: &[(&str, &str)]) {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    for name in PROXY.into_iter().chain(["NO_PROXY", "no_proxy"]) {
+        child.env_remove(name);
+    }
+    child.args(["--exact", &format!("http::settings::{test}")]).env(CHILD, "1");
+    let output = child.envs(variables.iter().copied()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+}
+
+fn away() -> HttpSettings {
+    HttpSettings::new("http://embeddings.test/v1", "m", 2)
+}
+
 #[test]
 fn the_proxy_of_the_environment_is_for_other_machines_only() {
-    if std::env::var_os(CHILD).is_some() {
+    if is_child() {
         let stub = Stub::start(lengths);
         assert_eq!(embed(&embedder(settings(&stub)), &["abc"]).unwrap(), [[3.0, 1.0]]);
         assert_eq!(stub.seen()[0].line, "POST /v1/embeddings");
-        let away = HttpSettings::new("http://embeddings.test/v1", "m", 2);
-        let error = embed(&embedder(away), &["abc"]).unwrap_err();
+        let error = embed(&embedder(away()), &["abc"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.is_retryable());
         assert!(error.message().contains("proxy"), "{error}");
         return;
     }
-    // The environment of a process is set when it starts: this test starts itself once more.
     let proxy = Stub::start(|_| Answer::Raw(b"HTTP/1.1 502 Bad Gateway\r\n\r\n".to_vec()));
-    let mut child = Command::new(std::env::current_exe().unwrap());
     let address = proxy.url().trim_end_matches("/v1").to_owned();
-    for name in ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"]
-    {
-        child.env(name, &address);
-    }
-    for name in ["NO_PROXY", "no_proxy"] {
-        child.env_remove(name);
-    }
-    let test = "http::settings::the_proxy_of_the_environment_is_for_other_machines_only";
-    let output = child.args(["--exact", test]).env(CHILD, "1").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let variables = PROXY.map(|name| (name, address.as_str()));
+    again("the_proxy_of_the_environment_is_for_other_machines_only", &variables);
     let lines: Vec<String> = proxy.seen().into_iter().map(|request| request.line).collect();
     assert_eq!(lines, ["CONNECT embeddings.test:80"]);
+}
+
+#[test]
+fn a_proxy_that_wants_other_credentials_is_not_worth_a_second_attempt() {
+    if is_child() {
+        let error = embed(&embedder(away()), &["abc"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert!(!error.is_retryable());
+        assert!(error.to_string().contains("status=407"), "{error}");
+        assert!(error.message().contains("proxy"), "{error}");
+        assert!(!shown(&error).contains("canary"), "{error:?}");
+        return;
+    }
+    let refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\n\
+        Proxy-Authenticate: Basic realm=\"canary\"\r\nContent-Length: 0\r\n\r\n";
+    let proxy = Stub::start(|_| Answer::Raw(refusal.to_vec()));
+    let address = proxy.url().replace("http://", "http://user:canary@");
+    let variables = [("HTTP_PROXY", address.trim_end_matches("/v1"))];
+    again("a_proxy_that_wants_other_credentials_is_not_worth_a_second_attempt", &variables);
+    let seen = proxy.seen();
+    assert_eq!(seen[0].line, "CONNECT embeddings.test:80");
+    assert!(seen[0].header("proxy-authorization").is_some());
+    assert_eq!(seen.len(), 1);
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_is_refused_and_not_passed_over() {
+    if is_child() {
+        let error = HttpEmbedder::new(away(), clock()).unwrap_err();
+        assert_eq!((error.kind(), error.backend()), (ErrorKind::Config, "http"));
+        assert!(error.message().contains("HTTPS_PROXY"), "{error}");
+        assert!(!shown(&error).contains("canary"), "{error:?}");
+        // What never goes through a proxy needs none, and neither does what is exempt.
+        let stub = Stub::start(lengths);
+        assert_eq!(embed(&embedder(settings(&stub)), &["abc"]).unwrap(), [[3.0, 1.0]]);
+        let exempt = HttpSettings::new("http://exempt.test/v1", "m", 2);
+        assert!(HttpEmbedder::new(exempt, clock()).is_ok());
+        return;
+    }
+    for value in ["socks5://user:canary@127.0.0.1:1", "not a canary"] {
+        let variables = [("HTTPS_PROXY", value), ("NO_PROXY", "other.test,exempt.test")];
+        again("a_proxy_that_cannot_be_used_is_refused_and_not_passed_over", &variables);
+    }
 }

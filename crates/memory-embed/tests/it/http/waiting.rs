@@ -86,7 +86,7 @@ fn a_deadline_that_has_passed_sends_nothing() {
 }
 
 #[test]
-fn a_deadline_that_passes_while_a_call_waits_for_its_turn_sends_nothing() {
+fn a_deadline_that_passes_while_a_call_waits_is_noticed_at_its_turn_and_sends_nothing() {
     let Held { stub, came, release } = held();
     let clock = clock();
     let settings = settings(&stub).with_concurrency(1);
@@ -102,6 +102,8 @@ fn a_deadline_that_passes_while_a_call_waits_for_its_turn_sends_nothing() {
     assert!(late.as_mut().now_or_never().is_none());
     assert!(calm.as_mut().now_or_never().is_none());
     clock.advance(Duration::from_secs(5));
+    // It is noticed when the turn comes, not before.
+    assert!(late.as_mut().now_or_never().is_none());
     release.send(()).unwrap();
     assert_eq!(block_on(first).unwrap(), [[4.0, 1.0]]);
     let error = block_on(late).unwrap_err();
@@ -159,6 +161,36 @@ fn a_call_that_is_dropped_leaves_the_embedder_as_it_was() {
     assert_eq!(block_on(wanted).unwrap(), [[4.0, 1.0]]);
     let inputs: Vec<String> = stub.seen().iter().flat_map(|request| request.input()).collect();
     assert_eq!(inputs, ["hold", "kept"]);
+}
+
+#[test]
+fn questions_and_single_requests_go_before_bulk_work() {
+    let Held { stub, came, release } = held();
+    let settings = settings(&stub).with_concurrency(1).with_max_batch(1).with_window_bytes(64);
+    let embedder = embedder(settings);
+    let context = context();
+    // As windows, each a request, so that it is bulk work.
+    let bulk = [["bulk"; 20].join(" ")];
+    let (hold, question, single) = (texts(&["hold"]), texts(&["question"]), texts(&["single"]));
+    let mut first = embedder.embed(&context, &hold, EmbedPurpose::Query);
+    assert!(first.as_mut().now_or_never().is_none());
+    came.recv().unwrap();
+    let mut waiting = [
+        embedder.embed(&context, &bulk, EmbedPurpose::Document),
+        embedder.embed(&context, &question, EmbedPurpose::Query),
+        embedder.embed(&context, &single, EmbedPurpose::Document),
+    ];
+    for call in &mut waiting {
+        assert!(call.as_mut().now_or_never().is_none());
+    }
+    release.send(()).unwrap();
+    block_on(first).unwrap();
+    for call in block_on(join_all(waiting)) {
+        call.unwrap();
+    }
+    let inputs: Vec<String> = stub.seen().iter().flat_map(|request| request.input()).collect();
+    assert_eq!(inputs[..3], ["hold", "question", "single"]);
+    assert!(inputs.len() >= 5 && inputs[3..].iter().all(|input| input.starts_with("bulk")));
 }
 
 #[test]

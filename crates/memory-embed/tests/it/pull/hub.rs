@@ -170,13 +170,40 @@ fn what_an_older_pull_left_is_judged() {
         assert_eq!(stub.requests().last().unwrap().range, None);
         assert_whole(target.path());
     }
-    // The beginning of something else is noticed at the end, and then it is gone.
+    // The beginning of something else is noticed at the end, and is not the server's fault.
     let target = lay(&bytes(1000, 5));
-    let error = fail(target.path(), &source(&stub));
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert_eq!(names(target.path()), [WORDS]);
-    run(target.path(), &source(&stub)).unwrap();
+    let asked = stub.requests().len();
+    let report = run(target.path(), &source(&stub)).unwrap();
+    assert_eq!((report.installed, report.bytes), (vec![WEIGHTS], 399_000 + 400_000));
+    let starts: Vec<_> = stub.requests()[asked..].iter().map(Request::start).collect();
+    assert_eq!(starts, [Some(1000), None]);
     assert_whole(target.path());
+}
+
+#[test]
+fn begins_anew_once_where_the_whole_is_wrong() {
+    let altered = |request: &Request| {
+        let mut altered = contents(request.name()).to_vec();
+        altered[200_000] ^= 0x10;
+        let Some(start) = request.start() else { return Reply::new(200, altered) };
+        let range = format!("bytes {start}-399999/400000");
+        Reply::new(206, &altered[start..]).with("content-range", range)
+    };
+    let (stub, target) = cutting(150_000, altered);
+    let mut fetched = Vec::new();
+    let failed = pull(model(), target.path(), &source(&stub), &mut |progress| {
+        if progress.stage == Stage::Fetching && progress.done < 151_000 {
+            fetched.push(progress.done);
+        }
+        ControlFlow::Continue(())
+    });
+    let error = failed.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains("weights.bin from 127.0.0.1 has"), "{error}");
+    let starts: Vec<_> = stub.requests().iter().map(Request::start).collect();
+    assert_eq!(starts, [None, Some(150_000), None]);
+    assert_eq!((fetched[0], fetched[1]), (150_000, 0));
+    assert!(names(target.path()).is_empty());
 }
 
 #[test]
@@ -381,9 +408,67 @@ fn stops_at_any_call() {
 }
 
 #[test]
+fn waits_are_bounded_and_for_those_who_ask_for_them_alone() {
+    let day = 24 * 3_600;
+    for (status, wait, expected) in [
+        (429, "7", Some(7)),
+        (503, "7", Some(7)),
+        (429, "99999999999", Some(day)),
+        (500, "Thu, 06 Nov 2003 08:49:37 GMT", Some(0)),
+        (502, "Fri, 31 Dec 9998 08:49:37 GMT", Some(day)),
+        (503, "soon", None),
+        (403, "7", None),
+        (404, "7", None),
+        (408, "7", None),
+        (600, "7", None),
+    ] {
+        let stub = Stub::start(move |_, _| Reply::new(status, "").with("retry-after", wait));
+        let error = fail(folder().path(), &source(&stub));
+        let found = error.retry_after().map(|wait| wait.as_secs());
+        assert_eq!(found, expected, "{status} {wait}");
+    }
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_is_refused_but_for_loopback() {
+    const SET: &str = "ALL_PROXY";
+    const VALUE: &str = "socks5://user:secret@127.0.0.1:1";
+    if std::env::var_os(SET).is_none_or(|value| value != VALUE) {
+        let mut command =
+            again(module_path!(), "a_proxy_that_cannot_be_used_is_refused_but_for_loopback");
+        command.env(SET, VALUE).env("NO_PROXY", "").env("no_proxy", "");
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        return;
+    }
+    let stub = Stub::good();
+    let target = folder();
+    run(target.path(), &source(&stub)).unwrap();
+    assert_whole(target.path());
+    let target = folder();
+    let elsewhere = Source::Hub { base: "https://192.0.2.1/folder".to_owned() };
+    let error = fail(target.path(), &elsewhere);
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.message().contains(SET) && !error.message().contains("secret"), "{error}");
+    // Wherever a redirect leads.
+    let stub = Stub::start(|_, _| Reply::new(302, "").with("location", "https://192.0.2.1/x"));
+    assert_eq!(fail(target.path(), &source(&stub)).kind(), ErrorKind::Config);
+}
+
+#[test]
 fn a_hub_has_to_be_one() {
     let target = folder();
-    for base in ["", "one.test", "http://one.test", "https://a:secret@one.test", "file:///x"] {
+    for base in [
+        "",
+        "one.test",
+        "http://one.test",
+        "https://a:secret@one.test",
+        "https://a:b#secret@one.test",
+        "a:secret@one.test",
+        "one.test/?secret",
+        "file:///x",
+    ] {
         let error = fail(target.path(), &Source::Hub { base: base.to_owned() });
         assert_eq!(error.kind(), ErrorKind::Config, "{base}");
         assert!(!error.to_string().contains("secret"), "{error}");

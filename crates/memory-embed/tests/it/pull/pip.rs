@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -147,6 +147,19 @@ fn a_failure_is_told_by_its_last_line() {
     assert_eq!(error.message(), expected);
     drop(world);
 
+    for (said, shown) in [
+        ("https://user:se#cret@one.test/x", "https://…"),
+        ("https://user:se?cret@one.test/x", "https://…"),
+        ("https://user:se@cret@one.test/x?secret#secret", "https://…@one.test/x…"),
+    ] {
+        let error = World::new(&format!("echo 'no {said}' >&2\nexit 1")).fail();
+        assert_eq!(error.message(), format!("pip failed: no {shown}"));
+    }
+    // What is too long loses its beginning, and the word that it cuts.
+    let long = "printf 'https://user:' >&2\nhead -c 100000 /dev/zero | tr '\\0' s >&2\n\
+                echo '@one.test/x is long' >&2\nexit 1";
+    assert_eq!(World::new(long).fail().message(), "pip failed: is long");
+
     // More than a pipe holds.
     let error = World::new("yes 'a long line' | head -c 100000 | tr '\\n' ' ' >&2\nexit 3").fail();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -157,6 +170,85 @@ fn a_failure_is_told_by_its_last_line() {
     let error = World::new("echo \"python: No module named pip\" >&2\nexit 1").fail();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.message().contains("has no pip: install Python 3 with pip"), "{error}");
+}
+
+#[test]
+fn a_full_disk_does_not_mend_itself() {
+    let full = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on \
+                device: /x";
+    for (said, last) in [(full.to_owned(), full), (format!("{full}\n\nsorry"), "sorry")] {
+        let error = World::new(&format!("echo '{said}' >&2\nexit 1")).fail();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(!error.is_retryable(), "{error}");
+        assert_eq!(error.message(), format!("the disk is full: pip failed: {last}"));
+    }
+    let error = World::new("echo 'ERROR: no space for doubt' >&2\nexit 1").fail();
+    assert!(error.is_retryable());
+}
+
+/// A process is killed while it pulls, and `pip` goes on.
+#[test]
+fn the_folder_of_one_that_goes_on_is_left_alone() {
+    // Where the process that will be killed is told what to do.
+    const INTO: &str = "MEMORY_EMBED_TEST_PULL_INTO";
+    const PYTHON: &str = "MEMORY_EMBED_TEST_PYTHON";
+    if let (Some(into), Some(python)) = (std::env::var_os(INTO), std::env::var_os(PYTHON)) {
+        let python = Some(python.into());
+        let source = Source::Pip { python, requirement: "some-package".to_owned() };
+        let _ = run(Path::new(&into), &source);
+        panic!("it should have been killed");
+    }
+    let world = World::new(&format!(
+        "if [ \"$wanted\" = some-package ]; then\n  echo x > \"$target/x\"\n  \
+         echo $$ > \"$home/process\"\n  \
+         while [ -e \"$home/python\" ] && [ ! -e \"$home/end\" ]; do sleep 0.1; done\nfi\n{INSTALLS}"
+    ));
+    let target = world.target.path();
+    let mut puller = again(module_path!(), "the_folder_of_one_that_goes_on_is_left_alone")
+        .env(INTO, target)
+        .env(PYTHON, world.python())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    poll("pip starts", || !world.kept("process").is_empty());
+    puller.kill().unwrap();
+    puller.wait().unwrap();
+    let process = world.kept("process");
+    assert!(alive(&process), "it should outlive its puller");
+    let left = names(target);
+    assert_eq!(left.len(), 1, "{left:?}");
+    let left = target.join(&left[0]);
+
+    // Another source, the same one: neither touches what it works with.
+    let source = whole_folder();
+    run(target, &Source::Path(source.path().to_owned())).unwrap();
+    assert_eq!(fs::read_to_string(left.join("target/x")).unwrap(), "x\n");
+    fs::remove_file(target.join(WORDS)).unwrap();
+    run(target, &world.source()).unwrap();
+    assert_eq!(fs::read_to_string(left.join("target/x")).unwrap(), "x\n");
+    assert_eq!(names(target).len(), 3);
+
+    // Once it has ended, its folder goes.
+    fs::write(world.home.path().join("end"), "").unwrap();
+    poll("its folder goes", || {
+        let _ = fs::remove_file(target.join(WORDS));
+        run(target, &world.source()).unwrap();
+        !left.exists()
+    });
+    assert_whole(target);
+}
+
+/// Waits half a minute at the most.
+fn poll(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..300 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("it should be so that {what}");
 }
 
 #[test]
