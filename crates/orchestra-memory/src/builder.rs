@@ -59,8 +59,9 @@ impl MemoryBuilder {
     }
 
     /// Sets the embedder, in place of the one that the settings name: their `provider`, `model`,
-    /// `revision`, `dimensions` and `metric` count for nothing then. What it made is kept by text
-    /// as the setting `embedding.cache_entries` says, if a provider was compiled in.
+    /// `revision`, `dimensions` and `metric` count for nothing then. What it made is kept by
+    /// tenant and text as the setting `embedding.cache_entries` says, if a provider was compiled
+    /// in.
     pub fn embedder(mut self, embedder: Arc<dyn Embedder>) -> Self {
         self.embedder = Some(embedder);
         self

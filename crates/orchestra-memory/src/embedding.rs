@@ -14,13 +14,18 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memory_core::traits::Embedder;
-use memory_core::{Clock, EmbeddingSpace, Error, Health, HealthStatus, Result};
+use memory_core::{Clock, EmbeddingSpace, Error, Health, HealthStatus, Result, TenantId};
 use serde::Serialize;
 
 use crate::settings::{EmbedWhen, EmbeddingSettings, OnEmbedFailure};
 
 pub(crate) use background::{Background, Queued};
-pub(crate) use texts::{TextOutcome, text_of};
+pub(crate) use texts::{FAULTS_IN_A_ROW, TextOutcome, text_of};
+
+/// Most texts of one call of the embedder, where the settings say nothing. 256: as many as the
+/// provider `http` has under way at once by its defaults, more than the local model needs for its
+/// full speed, and few enough for a pass to be stopped within seconds.
+const MOST_PER_CALL: usize = 256;
 
 /// Where an embedder comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -76,13 +81,15 @@ pub(crate) struct Embedding {
     named: Option<EmbeddingSpace>,
     pub(crate) when: EmbedWhen,
     pub(crate) on_failure: OnEmbedFailure,
-    batch_size: usize,
+    batch_size: Option<usize>,
+    clock: Arc<dyn Clock>,
     failures: Mutex<Failures>,
 }
 
 /// An embedder in use.
 pub(crate) struct Attached {
     embedder: Arc<dyn Embedder>,
+    forget: open::Forget,
     pub(crate) space: EmbeddingSpace,
     pub(crate) source: EmbedderSource,
 }
@@ -110,9 +117,9 @@ impl Embedding {
         };
         let (attached, absent) = match found {
             open::Found::Embedder(embedder, source) => {
-                let embedder = open::cached(embedder, settings.cache_entries);
+                let (embedder, forget) = open::cached(embedder, settings.cache_entries);
                 let space = embedder.space();
-                (Some(Attached { embedder, space, source }), None)
+                (Some(Attached { embedder, forget, space, source }), None)
             }
             open::Found::Nothing(reason) => (None, Some(reason)),
         };
@@ -127,6 +134,7 @@ impl Embedding {
             when: settings.when,
             on_failure: settings.on_failure,
             batch_size: settings.batch_size,
+            clock: Arc::clone(clock),
             failures: Mutex::default(),
         })
     }
@@ -174,10 +182,17 @@ impl Embedding {
         format!("there is no embedding model: {reason}")
     }
 
+    /// Drops what this process keeps of the texts that it embedded for a tenant.
+    pub(crate) fn forget(&self, tenant: &TenantId) {
+        if let Some(attached) = self.attached() {
+            (attached.forget)(tenant);
+        }
+    }
+
     /// Most texts of one call of the embedder.
     pub(crate) fn texts_per_call(&self) -> usize {
         let most = self.attached().map_or(usize::MAX, |attached| attached.embedder.max_batch());
-        self.batch_size.min(most).max(1)
+        self.batch_size.unwrap_or(MOST_PER_CALL).min(most).max(1)
     }
 
     /// Counts a failure.

@@ -11,11 +11,13 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `documents` | what a document that is split takes the place of |
 //! | `feed` | a source to batches, and the report of them |
 //! | `line` | a line, or a plain text, to a memory |
 //! | `parts` | a long memory to several |
 //! | `reader` | lines of bounded length |
 
+mod documents;
 mod feed;
 mod line;
 mod parts;
@@ -56,8 +58,13 @@ pub struct ImportOptions {
     ///
     /// The parts of the memory `ID` are `ID#1`, `ID#2` and so on, with the same fields, and with
     /// the metadata `document` (`ID`), `part` (1, 2 and so on) and `parts` (how many there are).
-    /// A line that is to be split is a bad one if it has one of those keys itself, a vector, which
-    /// would be that of the whole text, or an id that is too long to be numbered.
+    /// The payload goes with the first part alone. A line that is to be split is a bad one if it
+    /// has one of those keys itself, a vector, which would be that of the whole text, or an id that
+    /// is too long to be numbered.
+    ///
+    /// A document that is imported again with another text under the same id, or with other split
+    /// options, has other parts. [`OnConflict::Replace`] is made for that; see
+    /// [`ImportOptions::with_split`].
     pub split: Option<SplitOptions>,
     /// Memories of one commit, 1 to 1,000; when `None`, the setting `import.batch_size` (500).
     pub batch_size: Option<usize>,
@@ -73,7 +80,8 @@ pub struct ImportOptions {
     pub default_agent: Option<AgentId>,
     /// Told of each bad line, in the order in which they are found.
     pub on_bad_line: Option<Callback<BadLine>>,
-    /// Told after each batch.
+    /// Told when a batch has been read, before its vectors are made, and when it is written. What
+    /// is read and not written yet counts as `pending` there.
     pub progress: Option<Callback<ImportReport>>,
     /// Looked at before each batch.
     pub cancel: Option<CancelFlag>,
@@ -106,6 +114,21 @@ impl ImportOptions {
     }
 
     /// Sets whether and how long texts are split.
+    ///
+    /// Under [`OnConflict::Replace`] a document that was imported before, and is split otherwise
+    /// now, leaves nothing behind: when its last part is written, its earlier parts beyond that are
+    /// deleted (those that have the metadata `document` = `ID` and the id `ID#n`), and so is the
+    /// memory `ID`, if it was stored whole. When it is whole now and was split before, its parts
+    /// are. Without splitting, nothing of this is looked for. It costs one read a batch and one a
+    /// document that is split.
+    ///
+    /// A part never takes the place of a memory that is no part of the same document, and no line
+    /// that of a part of another one, in the store or in the same import: the one that comes second
+    /// is a bad line.
+    ///
+    /// Under the other policies what is there stays: where the parts are other ones than before,
+    /// those whose id is taken are bad lines or skipped, the others are added, and passages
+    /// overlap. Import with the same split options again, or replace.
     #[must_use]
     pub fn with_split(mut self, split: Option<SplitOptions>) -> Self {
         self.split = split;
@@ -154,7 +177,7 @@ impl ImportOptions {
         self
     }
 
-    /// Sets what is told after each batch.
+    /// Sets what is told when a batch has been read, and when it is written.
     #[must_use]
     pub fn with_progress(mut self, progress: Callback<ImportReport>) -> Self {
         self.progress = Some(progress);
@@ -195,6 +218,9 @@ pub struct ImportReport {
     pub added: u64,
     /// Memories that took the place of another, under [`OnConflict::Replace`].
     pub replaced: u64,
+    /// Memories deleted under [`OnConflict::Replace`] because their document is split otherwise now;
+    /// see [`ImportOptions::with_split`].
+    pub removed: u64,
     /// Lines whose memory was there already, with the same text.
     pub unchanged: u64,
     /// Lines whose id was there with another text, under [`OnConflict::Skip`].
@@ -206,8 +232,8 @@ pub struct ImportReport {
     /// The first of those, by number; as many as the setting `import.bad_lines_kept` (100).
     pub bad_lines: Vec<BadLine>,
     /// Lines read whose batch was not written, because the flag or a fault stopped it, or whose
-    /// commit's outcome is unknown. Importing again takes them. While an import runs, the batch
-    /// that is read and embedded beside the one at hand is counted here.
+    /// commit's outcome is unknown. Importing again takes them. While an import runs, what is
+    /// read and not written yet is counted here.
     pub pending: u64,
     /// Of the memories added and replaced, those whose vector was to be made and was not: see
     /// [`VectorState::Missing`](crate::VectorState::Missing) and
@@ -254,8 +280,8 @@ impl TenantMemory {
             keep_erased: !options.include_erased,
             timeout: None,
         };
-        let mut feed = ImportFeed::new(source, &options, settings, size);
+        let mut feed = ImportFeed::new(self, source, &options, settings, size);
         self.add_batches(&mut feed, &policy).await;
-        feed.into_report()
+        feed.into_report().await
     }
 }

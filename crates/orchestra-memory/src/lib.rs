@@ -40,6 +40,7 @@ mod builder;
 mod embedding;
 mod export;
 mod import;
+mod lacking;
 mod ledger;
 mod memory;
 #[cfg(feature = "minilm")]
@@ -76,7 +77,7 @@ pub use patch::{Change, MetadataChange, Patch};
 pub use registry::{BackendFactory, OpenRequest, Registry};
 pub use report::{
     AddManyReport, AddOutcome, AddReceipt, EmbedReport, EraseProgress, EraseReport, FailedEmbed,
-    FailedItem, VectorState,
+    FailedItem, UpdateReceipt, VectorState, is_refused_by_space,
 };
 pub use requests::{HistoryRequest, ListRequest};
 pub use settings::{

@@ -11,6 +11,7 @@ use crate::admin::Admin;
 use crate::backend::Backend;
 use crate::builder::MemoryBuilder;
 use crate::embedding::{Background, EmbedderInfo, Embedding, EmbeddingState};
+use crate::lacking::Lacking;
 use crate::ledger::{UsageLedger, UsageReport};
 use crate::settings::Settings;
 use crate::space_cache::SpaceCache;
@@ -35,6 +36,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) spaces: SpaceCache,
+    pub(crate) lacking: Lacking,
     pub(crate) embedding: Embedding,
     pub(crate) background: Background,
     usage: Arc<UsageLedger>,
@@ -77,9 +79,20 @@ impl Memory {
         )
         .with_settings(settings.search)?;
         let spaces = SpaceCache::default();
+        let lacking = Lacking::default();
         let background = Background::default();
-        let inner =
-            Inner { backend, searcher, settings, clock, ids, spaces, embedding, background, usage };
+        let inner = Inner {
+            backend,
+            searcher,
+            settings,
+            clock,
+            ids,
+            spaces,
+            lacking,
+            embedding,
+            background,
+            usage,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -193,12 +193,12 @@ impl EraseOptions {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct EmbedOptions {
-    /// Memories of one step, 1 to 1,000; when `None`, the setting `embedding.batch_size` (64) or
-    /// what the embedder takes at once, if that is less.
+    /// Memories of one step, 1 to 1,000; when `None`, as many as one call of the embedder has: the
+    /// setting `embedding.batch_size`, or what the embedder takes at once, at most 256.
     pub batch_size: Option<usize>,
     /// Told after each step.
     pub progress: Option<Callback<EmbedReport>>,
-    /// Looked at before each step.
+    /// Looked at before each step. The one whose vectors are made by then is stored.
     pub cancel: Option<CancelFlag>,
 }
 
@@ -223,7 +223,7 @@ impl EmbedOptions {
         self
     }
 
-    /// Sets the flag that stops the call before the next step.
+    /// Sets the flag that stops the call after the step at hand.
     #[must_use]
     pub fn with_cancel(mut self, cancel: CancelFlag) -> Self {
         self.cancel = Some(cancel);

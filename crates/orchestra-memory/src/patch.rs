@@ -72,9 +72,10 @@ pub enum MetadataChange {
 /// | `metadata` | whole, or key by key | whole, or key by key |
 /// | `embedding` | yes | yes |
 ///
-/// Vectors follow the text: left alone, they stay while the content does and go when it changes;
-/// where there is an embedder, the new text gets one of its own. A vector that is cleared is not
-/// made again by the same patch.
+/// Vectors follow the text, which is author and content: left alone, they stay while it does and go
+/// when it changes; where there is an embedder, the new text gets one of its own. A tenant's vectors
+/// that are the caller's own are of the content alone and stay while that does. A vector that is
+/// cleared is not made again by the same patch.
 /// An `expires_at` that has passed makes the item invisible at once.
 #[derive(Clone, PartialEq, Default)]
 #[non_exhaustive]

@@ -1,8 +1,10 @@
 //! What writes and erasures did.
 
 use memory_core::traits::EraseReceipt;
-use memory_core::{Error, MemoryId, Result, Revision};
+use memory_core::{Error, ErrorKind, MemoryId, MemoryItem, Result, Revision};
 use serde::Serialize;
+
+use crate::tenant::TENANT_SPACE;
 
 /// What an add did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -32,10 +34,16 @@ pub enum VectorState {
     /// [`TenantMemory::embed_missing`](crate::TenantMemory::embed_missing) makes up for it.
     Missing,
     /// None was made: the tenant's vectors are the caller's own, and the embedding model was found
-    /// on this machine rather than asked for.
+    /// on this machine rather than asked for. After an update that left the content alone, the
+    /// caller's is there as before.
     Aside,
-    /// None was made: there is no embedding model.
+    /// None was made: there is no embedding model. One that a model had made of another text is
+    /// gone.
     NoEmbedder,
+    /// An update left it as it was: it is still the vector of the text, if there is one.
+    Kept,
+    /// An update took it away, as its patch asked.
+    Cleared,
     /// As far as this call can tell, it wrote nothing: the memory that is there has what it had.
     NotWritten,
 }
@@ -71,6 +79,20 @@ impl AddReceipt {
             vector_reason: None,
         }
     }
+}
+
+/// The answer to an update.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct UpdateReceipt {
+    /// The memory as it was stored, without vectors. In JSON its fields stand beside the others.
+    #[serde(flatten)]
+    pub item: MemoryItem,
+    /// What became of its vector.
+    pub vector: VectorState,
+    /// Why its vector is missing, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vector_reason: Option<String>,
 }
 
 /// One memory that was not taken, and why.
@@ -117,6 +139,15 @@ pub struct AddManyReport {
     pub stopped: Option<Error>,
 }
 
+/// Whether an error concerns one tenant alone: its embedding space is another one than the
+/// embedder's or the settings', or its vectors are the caller's own. Such an error is of the kind
+/// `Config` and has the space as context `tenant_space`; wrong settings and a server that does not
+/// know the model are of that kind, too, and have none.
+#[must_use]
+pub fn is_refused_by_space(error: &Error) -> bool {
+    error.kind() == ErrorKind::Config && error.context().iter().any(|(key, _)| *key == TENANT_SPACE)
+}
+
 /// Most failures that a report keeps.
 pub(crate) const FAILURES_KEPT: usize = 1_000;
 
@@ -159,7 +190,7 @@ pub struct EmbedReport {
     /// Memories that changed, expired or went in both turns they had; the next call finds those
     /// that are there.
     pub stale: u64,
-    /// Memories whose text the embedder refused.
+    /// Memories whose text the embedder refused, or failed at while it served others.
     pub failed: u64,
     /// The first 1,000 of those.
     pub failures: Vec<FailedEmbed>,
@@ -170,6 +201,14 @@ pub struct EmbedReport {
 }
 
 impl EmbedReport {
+    /// Whether it stopped for the tenant's embedding space: its vectors are another model's or the
+    /// caller's own, so that the embedder can do nothing for this tenant, and perhaps all for
+    /// others. See [`is_refused_by_space`].
+    #[must_use]
+    pub fn refused_by_space(&self) -> bool {
+        self.stopped.as_ref().is_some_and(is_refused_by_space)
+    }
+
     /// The report, unless a fault stopped the call or a text was refused.
     ///
     /// # Errors

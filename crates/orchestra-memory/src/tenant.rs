@@ -35,6 +35,7 @@ use memory_core::{CallContext, Deadline, MemoryId, TenantId};
 pub(crate) use add_many::check_batch_size;
 pub(crate) use batch::{BatchFeed, BatchPolicy, BatchResult};
 pub(crate) use embed_missing::EmbedRun;
+pub(crate) use spaces::TENANT_SPACE;
 
 use crate::memory::Inner;
 
@@ -103,6 +104,13 @@ impl TenantMemory {
     pub(crate) fn queue_later(&self, ids: impl IntoIterator<Item = MemoryId>) {
         if self.inner.embedding.in_background().is_some() {
             self.inner.background.written(&self.inner, &self.tenant, ids.into_iter().collect());
+        }
+    }
+
+    /// Queues the tenant for the background, for a write whose end nobody has seen.
+    pub(crate) fn queue_unsure(&self) {
+        if self.inner.embedding.in_background().is_some() {
+            self.inner.background.unsure(&self.inner, &self.tenant);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use memory_core::traits::Embedder;
-use memory_core::{Clock, Result};
+use memory_core::{Clock, Result, TenantId};
 
 use super::EmbedderSource;
 #[cfg(not(all(feature = "minilm", feature = "http")))]
@@ -37,18 +37,22 @@ pub(super) fn find(settings: &EmbeddingSettings, clock: &Arc<dyn Clock>) -> Resu
     }
 }
 
-/// Keeps vectors by text, where the build has what it takes.
+/// Drops what is kept of a tenant's texts.
+pub(super) type Forget = Box<dyn Fn(&TenantId) + Send + Sync>;
+
+/// Keeps vectors by tenant and text, where the build has what it takes.
 #[cfg(any(feature = "minilm", feature = "http"))]
-pub(super) fn cached(embedder: Arc<dyn Embedder>, entries: usize) -> Arc<dyn Embedder> {
-    match entries {
-        0 => embedder,
-        entries => Arc::new(memory_embed::CachedEmbedder::new(embedder, entries)),
+pub(super) fn cached(embedder: Arc<dyn Embedder>, entries: usize) -> (Arc<dyn Embedder>, Forget) {
+    if entries == 0 {
+        return (embedder, Box::new(|_| {}));
     }
+    let cache = Arc::new(memory_embed::CachedEmbedder::new(embedder, entries));
+    (cache.clone(), Box::new(move |tenant| cache.forget(tenant)))
 }
 
 #[cfg(not(any(feature = "minilm", feature = "http")))]
-pub(super) fn cached(embedder: Arc<dyn Embedder>, _entries: usize) -> Arc<dyn Embedder> {
-    embedder
+pub(super) fn cached(embedder: Arc<dyn Embedder>, _entries: usize) -> (Arc<dyn Embedder>, Forget) {
+    (embedder, Box::new(|_| {}))
 }
 
 #[cfg(feature = "minilm")]

@@ -3,32 +3,38 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read as _};
 
-use memory_core::limits::COMMIT_BYTES;
-use memory_core::{Error, ErrorKind, Result};
+use memory_core::limits::{COMMIT_BYTES, CONTENT_BYTES};
+use memory_core::{Error, ErrorKind, MemoryId, Result};
+use memory_text::SplitOptions;
 
+use super::documents::{Entry, Obsolete, taken};
 use super::line::{read_document, read_line};
-use super::parts::Parts;
+use super::parts::{Parts, Place, part_bytes};
 use super::reader::{BYTE_ORDER_MARK, Line, LineReader};
 use super::{BadLine, ImportFormat, ImportOptions, ImportReport};
 use crate::new_memory::NewMemory;
 use crate::notify::is_cancelled;
-use crate::options::ItemOutcome;
+use crate::options::{ItemOutcome, OnConflict};
 use crate::settings::ImportSettings;
-use crate::tenant::{BatchFeed, BatchResult};
+use crate::tenant::{BatchFeed, BatchResult, TenantMemory};
 
 /// Most lines read between two looks at the flag: about a tenth of a second of short ones.
 const LINES_BETWEEN_LOOKS: u64 = 100_000;
 
 /// Batches of a source.
 pub(super) struct ImportFeed<'a, R> {
+    tenant: &'a TenantMemory,
     source: Source<R>,
     options: &'a ImportOptions,
     settings: &'a ImportSettings,
     size: usize,
     /// What is left of the line at hand.
     parts: Option<Parts>,
-    /// For each batch that was read and not taken in yet, the lines of its memories.
-    read: VecDeque<Vec<u64>>,
+    /// For each batch that was read and not taken in yet, its memories.
+    read: VecDeque<Vec<Entry>>,
+    /// What documents that were written have left behind.
+    obsolete: Obsolete,
+    /// Whether nothing is to be read from the source any more.
     ended: bool,
     report: ImportReport,
 }
@@ -38,14 +44,19 @@ enum Source<R> {
     Document(R),
 }
 
+/// A memory that was read, and where it stands if it is a part.
+type Read = (NewMemory, Option<Place>);
+
 impl<'a, R: BufRead> ImportFeed<'a, R> {
     pub(super) fn new(
+        tenant: &'a TenantMemory,
         source: R,
         options: &'a ImportOptions,
         settings: &'a ImportSettings,
         size: usize,
     ) -> Self {
         Self {
+            tenant,
             source: match options.format {
                 ImportFormat::JsonLines => {
                     Source::Lines(LineReader::new(source, settings.line_bytes))
@@ -57,25 +68,32 @@ impl<'a, R: BufRead> ImportFeed<'a, R> {
             size,
             parts: None,
             read: VecDeque::new(),
+            obsolete: Obsolete::default(),
             ended: false,
             report: ImportReport::default(),
         }
     }
 
-    pub(super) fn into_report(mut self) -> ImportReport {
+    /// The report, once what is left over is removed.
+    pub(super) async fn into_report(mut self) -> ImportReport {
+        if self.report.stopped.is_none()
+            && let Err(error) = self.remove_obsolete().await
+        {
+            self.report.stopped = Some(error);
+        }
         let left = self.parts.take().map_or(0, |parts| parts.left());
         self.report.pending += left;
         self.report.bad_lines.sort_by_key(|bad| bad.line);
         self.report
     }
 
-    /// The next memory, with its line's number; `None` where a line gave none, or at the end.
-    fn next(&mut self) -> io::Result<Option<NewMemory>> {
-        if let Some(parts) = &mut self.parts {
-            match parts.next() {
-                Some(part) => return Ok(Some(part)),
-                None => self.parts = None,
-            }
+    /// The next memory; `None` where a line gave none, or at the end.
+    fn next(&mut self) -> io::Result<Option<Read>> {
+        if let Some(part) = self.next_part() {
+            return Ok(Some(part));
+        }
+        if self.ended {
+            return Ok(None);
         }
         let read = match &mut self.source {
             Source::Lines(lines) => {
@@ -121,16 +139,82 @@ impl<'a, R: BufRead> ImportFeed<'a, R> {
     }
 
     /// The memory itself, or, where it is to be split, its first part.
-    fn split(&mut self, memory: NewMemory) -> Result<Option<NewMemory>> {
-        let Some(options) = self.options.split else { return Ok(Some(memory)) };
+    fn split(&mut self, memory: NewMemory) -> Result<Option<Read>> {
+        let Some(options) = self.options.split else { return unsplit(memory).map(Some) };
         match Parts::of(memory, &options)? {
-            Ok(whole) => Ok(Some(whole)),
-            Err(mut parts) => {
-                let first = parts.next();
+            Ok(whole) => Ok(Some((whole, None))),
+            Err(parts) => {
                 self.parts = Some(parts);
-                Ok(first)
+                Ok(self.next_part())
             }
         }
+    }
+
+    /// The next part of the line at hand.
+    fn next_part(&mut self) -> Option<Read> {
+        let parts = self.parts.as_mut()?;
+        let part = parts.next();
+        // The last one: nothing is asked for where nothing is.
+        if parts.left() == 0 {
+            self.parts = None;
+        }
+        part.map(|(memory, place)| (memory, Some(place)))
+    }
+
+    /// Whether what was split otherwise before is looked for.
+    fn replaces_parts(&self) -> bool {
+        self.options.split.is_some() && self.options.on_conflict == OnConflict::Replace
+    }
+
+    /// Takes out of a batch what would take the place of something else than it should.
+    async fn without_strangers(
+        &mut self,
+        batch: Vec<NewMemory>,
+        entries: Vec<Entry>,
+    ) -> Result<(Vec<NewMemory>, Vec<Entry>)> {
+        if !self.replaces_parts() || entries.is_empty() {
+            return Ok((batch, entries));
+        }
+        let before = self.read.iter().flatten();
+        let verdicts = taken(self.tenant, before, &entries).await?;
+        let mut left = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for ((memory, mut entry), verdict) in batch.into_iter().zip(entries).zip(verdicts) {
+            match verdict {
+                Ok(had_parts) => {
+                    entry.had_parts = had_parts;
+                    left.0.push(memory);
+                    left.1.push(entry);
+                }
+                Err(error) => self.note_bad(entry.line, error),
+            }
+        }
+        Ok(left)
+    }
+
+    /// Removes what the documents that were written have left behind, but for those that are being
+    /// written again.
+    async fn remove_obsolete(&mut self) -> Result<()> {
+        let at_hand = self.parts.as_ref().map(Parts::document);
+        let under_way: Vec<&MemoryId> =
+            self.read.iter().flatten().map(Entry::document).chain(at_hand).collect();
+        let removed = self.obsolete.remove(self.tenant, &under_way).await;
+        self.report.removed += self.obsolete.take_removed();
+        removed
+    }
+
+    fn tell_progress(&mut self, ahead: usize) {
+        if let Some(progress) = &self.options.progress {
+            self.report.pending += ahead as u64;
+            progress.call(&self.report);
+            self.report.pending -= ahead as u64;
+        }
+    }
+
+    /// Nothing is read any more; `read` memories of the batch at hand are not written.
+    fn stop(&mut self, error: Error, read: usize) {
+        self.ended = true;
+        self.report.pending += read as u64;
+        self.report.stopped.get_or_insert(error);
     }
 
     fn note_bad(&mut self, line: u64, error: Error) {
@@ -151,8 +235,12 @@ impl<R: BufRead + Send> BatchFeed for ImportFeed<'_, R> {
     }
 
     async fn read(&mut self) -> Option<Vec<NewMemory>> {
+        if let Err(error) = self.remove_obsolete().await {
+            self.stop(error, 0);
+            return None;
+        }
         let mut batch = Vec::with_capacity(self.size);
-        let mut numbers = Vec::with_capacity(self.size);
+        let mut entries = Vec::with_capacity(self.size);
         let mut bytes = 0;
         // A file of blank or bad lines fills no batch; the flag is looked at all the same.
         let last = self.report.lines + LINES_BETWEEN_LOOKS;
@@ -162,17 +250,18 @@ impl<R: BufRead + Send> BatchFeed for ImportFeed<'_, R> {
             }
             let before = self.report.bytes;
             match self.next() {
-                Ok(Some(memory)) => {
+                Ok(Some((memory, place))) => {
                     let line = usize::try_from(self.report.bytes - before).unwrap_or(usize::MAX);
-                    bytes += line.max(memory.content.len());
-                    numbers.push(self.report.lines);
+                    bytes += match place {
+                        Some(_) => part_bytes(&memory),
+                        None => line.max(memory.content.len()),
+                    };
+                    entries.extend(Entry::new(self.report.lines, &memory, place));
                     batch.push(memory);
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    self.ended = true;
-                    self.report.pending += batch.len() as u64;
-                    self.report.stopped.get_or_insert_with(|| source_error(error));
+                    self.stop(source_error(error), batch.len());
                     return None;
                 }
             }
@@ -180,13 +269,27 @@ impl<R: BufRead + Send> BatchFeed for ImportFeed<'_, R> {
         if batch.is_empty() && self.ended {
             return None;
         }
-        self.read.push_back(numbers);
-        Some(batch)
+        let read = batch.len();
+        match self.without_strangers(batch, entries).await {
+            Ok((batch, entries)) => {
+                self.read.push_back(entries);
+                self.tell_progress(self.read.iter().map(Vec::len).sum());
+                Some(batch)
+            }
+            Err(error) => {
+                self.stop(error, read);
+                None
+            }
+        }
     }
 
     fn written(&mut self, result: BatchResult, ahead: usize) -> bool {
-        let numbers = self.read.pop_front().unwrap_or_default();
-        for (number, outcome) in numbers.into_iter().zip(result.outcomes) {
+        let entries = self.read.pop_front().unwrap_or_default();
+        for (entry, outcome) in entries.into_iter().zip(result.outcomes) {
+            let written = matches!(outcome, ItemOutcome::Added(_) | ItemOutcome::Replaced(_));
+            if written && self.replaces_parts() {
+                self.obsolete.written(&entry);
+            }
             match outcome {
                 ItemOutcome::Added(_) => self.report.added += 1,
                 ItemOutcome::Replaced(_) => self.report.replaced += 1,
@@ -194,7 +297,7 @@ impl<R: BufRead + Send> BatchFeed for ImportFeed<'_, R> {
                 ItemOutcome::Skipped(_) => self.report.skipped += 1,
                 ItemOutcome::Erased(_) => self.report.erased += 1,
                 ItemOutcome::NotReached => self.report.pending += 1,
-                ItemOutcome::Failed(error) => self.note_bad(number, error),
+                ItemOutcome::Failed(error) => self.note_bad(entry.line, entry.refused(error)),
             }
         }
         let report = &mut self.report;
@@ -202,15 +305,11 @@ impl<R: BufRead + Send> BatchFeed for ImportFeed<'_, R> {
         if let Some(reason) = result.reason {
             report.without_vector_reason.get_or_insert(reason);
         }
-        if let Some(progress) = &self.options.progress {
-            report.pending += ahead as u64;
-            progress.call(report);
-            report.pending -= ahead as u64;
-        }
+        self.tell_progress(ahead);
         // The source may have broken off while this batch was written.
         let goes_on = result.stopped.is_none();
         if let Some(error) = result.stopped {
-            report.stopped = Some(error);
+            self.report.stopped = Some(error);
         }
         goes_on
     }
@@ -223,6 +322,22 @@ impl<R: BufRead + Send> BatchFeed for ImportFeed<'_, R> {
     fn cancelled(&mut self) {
         self.report.cancelled = true;
     }
+}
+
+/// A memory that is not to be split.
+///
+/// # Errors
+/// `InvalidInput`: its text is too long; names splitting, if that helps.
+fn unsplit(memory: NewMemory) -> Result<Read> {
+    let bytes = memory.content.len();
+    if bytes <= CONTENT_BYTES {
+        return Ok((memory, None));
+    }
+    let splits = matches!(Parts::of(memory, &SplitOptions::default()), Ok(Err(_)));
+    let hint = if splits { "; splitting (`--split`) makes several memories of it" } else { "" };
+    Err(Error::invalid(format!(
+        "the content has {bytes} bytes; the limit is {CONTENT_BYTES}{hint}"
+    )))
 }
 
 /// A whole source, unless it is longer than the bound.

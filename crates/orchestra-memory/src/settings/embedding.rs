@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use memory_core::{EmbeddingSpace, Metric, Result};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{config, in_section, within};
 
@@ -42,7 +43,7 @@ impl Provider {
 #[serde(rename_all = "lowercase")]
 pub enum EmbedWhen {
     /// With the write: the memory and its vector are one commit, and a search by meaning finds it
-    /// at once.
+    /// at once. The embedder's time counts against the call's; see [`OnEmbedFailure`].
     #[default]
     Write,
     /// After the write, by a thread of the memory: writes do not wait for the model. A program
@@ -58,10 +59,12 @@ pub enum EmbedWhen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnEmbedFailure {
-    /// It is stored without one, and the receipt says so: to remember comes first.
+    /// It is stored without one, and the receipt says so: to remember comes first. Of a call with
+    /// a time limit the embedder has half of what is left when it is asked, so that one that is
+    /// slow leaves time to store.
     #[default]
     Store,
-    /// It is not stored, and the call fails.
+    /// It is not stored, and the call fails. The embedder may take all of the call's time.
     Refuse,
 }
 
@@ -97,12 +100,15 @@ pub struct EmbeddingSettings {
     pub when: EmbedWhen,
     /// What becomes of a memory whose vector cannot be made. `store`: to remember comes first.
     pub on_failure: OnEmbedFailure,
-    /// Texts of one call of the embedder: 1 to 1,000, and never more than it takes. 64: the local
-    /// model is at its full speed with fewer, and a pass over missing vectors can be stopped
-    /// between two calls.
-    pub batch_size: usize,
-    /// Vectors kept by text, so that a text that comes again is not embedded again: 0 (none) to
-    /// 1,000,000. 4,096: 6 MB at 384 dimensions.
+    /// Texts of one call of the embedder: 1 to 1,000, and never more than it takes. Left out: what
+    /// it takes, at most 256, so that the provider `http` keeps all its connections busy, and a
+    /// pass over missing vectors can be stopped between two calls all the same. With
+    /// [`HttpEmbeddingSettings::max_batch`] times [`HttpEmbeddingSettings::concurrency`] above
+    /// that, a larger number puts the others to use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<usize>,
+    /// Vectors kept by tenant and text, so that a text that comes again is not embedded again: 0
+    /// (none) to 1,000,000. 4,096: 6 MB at 384 dimensions. An erasure drops those of its tenant.
     pub cache_entries: usize,
     /// The local model.
     pub minilm: MiniLmSettings,
@@ -120,7 +126,7 @@ impl Default for EmbeddingSettings {
             metric: Metric::Cosine,
             when: EmbedWhen::default(),
             on_failure: OnEmbedFailure::default(),
-            batch_size: 64,
+            batch_size: None,
             cache_entries: 4_096,
             minilm: MiniLmSettings::default(),
             http: HttpEmbeddingSettings::default(),
@@ -166,7 +172,9 @@ impl EmbeddingSettings {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        within("embedding.batch_size", self.batch_size as u64, 1, 1_000)?;
+        if let Some(texts) = self.batch_size {
+            within("embedding.batch_size", texts as u64, 1, 1_000)?;
+        }
         within("embedding.cache_entries", self.cache_entries as u64, 0, 1_000_000)?;
         if let Some(threads) = self.minilm.threads {
             within("embedding.minilm.threads", threads as u64, 1, 1_024)?;
@@ -297,9 +305,16 @@ impl fmt::Debug for HttpEmbeddingSettings {
 }
 
 /// A secret: readable from a settings file, never written or shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
+
+/// The reader's own message is left out, for it repeats a value of a wrong type.
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer);
+        text.map(Self).map_err(|_| D::Error::custom("a secret is a string, in quotes"))
+    }
+}
 
 impl Secret {
     /// Wraps a secret.
@@ -401,7 +416,7 @@ mod tests {
                     send_dimensions = true\n";
         let settings = Settings::from_toml_str(&format!("[embedding]\n{text}")).unwrap();
         let embedding = &settings.embedding;
-        assert_eq!((embedding.when, embedding.batch_size), (EmbedWhen::Background, 7));
+        assert_eq!((embedding.when, embedding.batch_size), (EmbedWhen::Background, Some(7)));
         assert_eq!(embedding.on_failure, OnEmbedFailure::Refuse);
         assert_eq!(embedding.minilm.threads, Some(2));
         assert_eq!(embedding.http.api_key.as_ref().unwrap().expose(), "sk-secret");
@@ -420,6 +435,30 @@ mod tests {
         let settings = read("http.url = 'https://host/v1?key=sk-secret'").unwrap();
         let shown = format!("{settings:?}");
         assert!(!shown.contains("sk-secret") && shown.contains("https"), "{shown}");
+    }
+
+    #[test]
+    fn a_key_of_a_wrong_type_is_not_repeated() {
+        for value in [
+            "123456789",
+            "-123456789",
+            "123456789.5",
+            "['123456789']",
+            "{ key = '123456789' }",
+            "true",
+            "2025-12-31",
+            "0x123456789",
+        ] {
+            let text = format!("[embedding.http]\ntimeout_ms = 5\napi_key = {value}\n");
+            let error = Settings::from_toml_str(&text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{value}");
+            assert!(error.message().ends_with("at line 3: a secret is a string, in quotes"));
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("123456") && !shown.contains("2025"), "{shown}");
+            assert!(!shown.contains("true"), "{shown}");
+        }
+        let settings = read("http.api_key = '123456789'").unwrap();
+        assert_eq!(settings.http.api_key.unwrap().expose(), "123456789");
     }
 
     #[test]

@@ -26,7 +26,6 @@ mod ready;
 mod space;
 mod write;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use memory_core::{ContentHash, Error, ErrorKind, MemoryId};
@@ -68,8 +67,6 @@ pub(crate) struct BatchResult {
     pub(crate) without_vector: u64,
     /// Why the first of those has none.
     pub(crate) reason: Option<Error>,
-    /// Memories written whose vector is made later.
-    later: BTreeSet<MemoryId>,
 }
 
 impl BatchResult {
@@ -79,16 +76,13 @@ impl BatchResult {
             stopped: None,
             without_vector: 0,
             reason: None,
-            later: BTreeSet::new(),
         }
     }
 
     /// Takes in a memory that was written.
     fn written(&mut self, ready: &Ready, outcome: ItemOutcome) {
-        match ready.state {
-            VectorState::Missing | VectorState::Aside => self.without_vector += 1,
-            VectorState::Later => drop(self.later.insert(ready.id.clone())),
-            _ => {}
+        if matches!(ready.state, VectorState::Missing | VectorState::Aside) {
+            self.without_vector += 1;
         }
         self.outcomes[ready.place] = outcome;
     }

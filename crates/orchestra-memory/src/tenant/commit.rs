@@ -1,12 +1,15 @@
 //! Sending a commit, and once more when its outcome is unknown, or when a vector's space was one
 //! that the tenant no longer has.
 
+use std::collections::BTreeSet;
+
 use memory_core::{
-    CallContext, Commit, CommitReceipt, EmbeddingSpace, Error, ErrorKind, IdempotencyKey,
-    MemoryItem, Outcome, Precondition, Result, Vectors, Write,
+    CallContext, Commit, CommitReceipt, EmbeddingSpace, Error, ErrorKind, IdempotencyKey, MemoryId,
+    MemoryItem, Outcome, Precondition, Result, Revision, Vectors, Write,
 };
 
 use super::TenantMemory;
+use super::search::is_bare;
 use super::spaces::KnownSpace;
 use super::vectors::{Made, Stance};
 
@@ -63,7 +66,84 @@ pub(super) struct PutDone {
     pub(super) aside: Option<Made>,
 }
 
+/// Memories that are being written, and whose vectors the background makes.
+///
+/// They are queued when this goes, also where nobody waits for the answer any more or none came:
+/// what was not written is passed over.
+#[derive(Debug)]
+pub(super) struct LeftLater<'a> {
+    tenant: &'a TenantMemory,
+    ids: BTreeSet<MemoryId>,
+    /// Whether the store has said what became of them.
+    known: bool,
+}
+
+impl LeftLater<'_> {
+    /// Takes in what an attempt came to.
+    pub(super) fn learn<T>(&mut self, sent: &Result<T, Refused>) {
+        let unknown = |refused: &Refused| refused.error.outcome() == Outcome::Unknown;
+        self.known = !sent.as_ref().is_err_and(unknown);
+        if sent.as_ref().is_err_and(|refused| refused.error.outcome() == Outcome::NotApplied) {
+            self.ids.clear();
+        }
+    }
+
+    /// One that is another memory than was sent, under an idempotency key.
+    pub(super) fn add(&mut self, id: MemoryId) {
+        self.ids.insert(id);
+    }
+
+    /// One that is not there any more.
+    pub(super) fn remove(&mut self, id: &MemoryId) {
+        self.ids.remove(id);
+    }
+}
+
+impl Drop for LeftLater<'_> {
+    fn drop(&mut self) {
+        if !self.known && !self.ids.is_empty() {
+            // The commit may still wait for its turn, and then nothing is found of it yet.
+            self.tenant.queue_unsure();
+            return;
+        }
+        self.tenant.queue_later(std::mem::take(&mut self.ids));
+    }
+}
+
 impl TenantMemory {
+    /// Held while memories are written whose vectors are made later.
+    pub(super) fn left_later(&self, ids: impl IntoIterator<Item = MemoryId>) -> LeftLater<'_> {
+        LeftLater { tenant: self, ids: ids.into_iter().collect(), known: false }
+    }
+
+    /// The answer that the store keeps under an idempotency key. `None`: no request under the key
+    /// was done within 24 hours.
+    ///
+    /// The key comes before every precondition, so a commit that could not succeed by itself is
+    /// answered by the key alone.
+    ///
+    /// # Errors
+    /// `InvalidInput`: the key stands for another request. `Conflict`: no commit under the key can
+    /// succeed. Any other: it is not known.
+    pub(super) async fn replay(
+        &self,
+        context: &CallContext,
+        key: IdempotencyKey,
+    ) -> Result<Option<CommitReceipt>> {
+        // No memory has a random id, or this revision.
+        let never = Precondition::Revision(Revision::new("never")?);
+        let write = Write::delete(self.inner().ids.memory_id(), never);
+        let commit = Commit::new(self.inner().ids.commit_id(), vec![write]);
+        let commit = commit.with_idempotency(Some(key));
+        // Sent once: a delete that is sent again and finds nothing has succeeded.
+        match self.inner().backend.records.commit(context, commit).await {
+            Ok(receipt) if receipt.replayed => Ok(Some(receipt)),
+            Ok(_) => Err(Error::new(ErrorKind::Unexpected, "what never was is deleted")),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Sends a put, and once more if it was refused and its vector's space was one that the
     /// tenant no longer has.
     ///
@@ -146,15 +226,22 @@ impl TenantMemory {
         commit: Commit,
     ) -> Result<CommitReceipt, Refused> {
         let records = &self.inner().backend.records;
+        let bare = is_bare(&commit);
         let error = match records.commit(context, commit.clone()).await {
-            Ok(receipt) => return Ok(receipt),
+            Ok(receipt) => {
+                self.note_written(bare);
+                return Ok(receipt);
+            }
             Err(error) => error,
         };
         if error.outcome() == Outcome::NotApplied {
             return Err(Refused { error, resent: false });
         }
         match records.commit(context, commit.resent()).await {
-            Ok(receipt) => Ok(receipt),
+            Ok(receipt) => {
+                self.note_written(bare);
+                Ok(receipt)
+            }
             Err(error) => {
                 let error = error.with_context("sent", "twice");
                 // The store looked and decided only where it names a precondition; any other

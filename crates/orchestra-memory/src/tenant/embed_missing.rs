@@ -16,7 +16,7 @@ use memory_core::{
 
 use super::TenantMemory;
 use super::vectors::{Stance, stands_aside};
-use crate::embedding::{Attached, Queued, TextOutcome, text_of};
+use crate::embedding::{Attached, FAULTS_IN_A_ROW, Queued, TextOutcome, text_of};
 use crate::notify::is_cancelled;
 use crate::options::EmbedOptions;
 use crate::report::{EmbedReport, FAILURES_KEPT, FailedEmbed};
@@ -40,6 +40,11 @@ pub(crate) struct EmbedRun {
     second: bool,
     /// Memories of one step.
     size: Option<usize>,
+    /// Memories that failed in steps which are too small to tell whether it was for their texts;
+    /// fewer than [`FAULTS_IN_A_ROW`].
+    doubtful: Vec<FailedEmbed>,
+    /// Whether the embedder has answered to any text.
+    answers: bool,
 }
 
 /// Vectors of one step, to be kept.
@@ -51,6 +56,13 @@ struct Step {
     /// What ended the step early.
     fault: Option<Error>,
     second: bool,
+}
+
+impl Step {
+    fn new(space: &EmbeddingSpace, second: bool) -> Self {
+        let space = space.clone();
+        Self { space, entries: Vec::new(), failed: Vec::new(), fault: None, second }
+    }
 }
 
 /// What became of the vectors of a step.
@@ -67,7 +79,27 @@ impl EmbedRun {
             Queued::All => (VecDeque::new(), Some(None)),
             Queued::These(ids) => (ids.into_iter().collect(), None),
         };
-        Self { space: None, ids, walk, stale: Vec::new(), second: false, size: None }
+        let (stale, doubtful) = (Vec::new(), Vec::new());
+        Self { space: None, ids, walk, stale, second: false, size: None, doubtful, answers: false }
+    }
+
+    /// Whether nothing is left to look at.
+    fn is_done(&self) -> bool {
+        let looked_at = self.ids.is_empty() && self.walk.is_none() && self.stale.is_empty();
+        looked_at && self.doubtful.is_empty()
+    }
+
+    /// Puts off the judgement of a step of so few texts that its fault may be theirs: the next
+    /// steps tell. Gives the fault back where it is the embedder's.
+    fn doubt(&mut self, ids: Vec<MemoryId>, fault: Error) -> Option<Error> {
+        if self.doubtful.len() + ids.len() >= FAULTS_IN_A_ROW {
+            return Some(fault);
+        }
+        for id in ids {
+            let error = Error::new(fault.kind(), fault.message()).with_operation("embed");
+            self.doubtful.push(FailedEmbed { id, error });
+        }
+        None
     }
 
     /// Takes in what was stale; says how many have had both their turns.
@@ -88,8 +120,8 @@ impl TenantMemory {
     /// embedder's.
     ///
     /// What is done stays done: called again after a stop, it goes on. Texts that the embedder
-    /// refuses are counted, passed over and met again by the next call. While the vectors of one
-    /// step are stored, the texts of the next are embedded.
+    /// refuses, or fails at while it serves others, are counted, passed over and met again by the
+    /// next call. While the vectors of one step are stored, the texts of the next are embedded.
     ///
     /// Errors are in the report: `Unsupported`, there is no embedder; `Config`, the embedder's
     /// space is another one than the tenant's, or its vectors are the caller's own; otherwise
@@ -97,11 +129,19 @@ impl TenantMemory {
     ///
     /// # Cancellation
     /// A future that is dropped loses the report; vectors that were stored stay. The flag of the
-    /// options stops it with a report.
+    /// options stops it with a report, once what was embedded by then is stored.
     pub async fn embed_missing(&self, options: EmbedOptions) -> EmbedReport {
         let mut report = EmbedReport::default();
         if let Err(error) = self.run_embed(&options, &mut report).await {
             report.stopped = Some(error);
+        }
+        let inner = self.inner();
+        match report.stopped.is_some() || report.cancelled || report.stale > 0 {
+            true => inner.lacking.made(self.id()),
+            false => {
+                let lacks = report.failed > 0;
+                inner.lacking.put(self.id(), lacks, inner.clock.monotonic(), None);
+            }
         }
         report
     }
@@ -129,17 +169,15 @@ impl TenantMemory {
         }
         let mut waiting = self.next_step(attached, &mut run).await?;
         while let Some(mut step) = waiting {
-            if is_cancelled(options.cancel.as_ref()) {
-                report.cancelled = true;
-                return Ok(());
-            }
+            // What is embedded by now is stored all the same.
+            let cancelled = is_cancelled(options.cancel.as_ref());
             let fault = step.fault.take();
             let second = step.second;
             report.take_in(std::mem::take(&mut step.failed));
             let read = async {
-                match fault {
-                    Some(_) => Ok(None),
-                    None => self.next_step(attached, &mut run).await,
+                match fault.is_some() || cancelled {
+                    true => Ok(None),
+                    false => self.next_step(attached, &mut run).await,
                 }
             };
             let (kept, next) = join(self.keep(attached, step), read).await;
@@ -151,6 +189,10 @@ impl TenantMemory {
             }
             if let Some(fault) = fault {
                 return Err(fault);
+            }
+            if cancelled {
+                report.cancelled = !run.is_done();
+                return Ok(());
             }
             waiting = match next? {
                 Some(next) => Some(next),
@@ -181,7 +223,10 @@ impl TenantMemory {
                 stance => drop(stance?),
             }
         }
-        let Some(mut step) = self.next_step(attached, run).await? else { return Ok(false) };
+        let Some(mut step) = self.next_step(attached, run).await? else {
+            self.inner().lacking.made(self.id());
+            return Ok(false);
+        };
         step.failed.iter().for_each(|failed| embedding.note_failure(&failed.error));
         let (fault, second) = (step.fault.take(), step.second);
         let kept = self.keep(attached, step).await?;
@@ -258,7 +303,17 @@ impl TenantMemory {
         let size = run.size.unwrap_or_else(|| embedding.texts_per_call());
         let ids = self.next_ids(context, space, run, size).await?;
         if ids.is_empty() {
-            return Ok(None);
+            let mut step = Step::new(space, run.second);
+            let mut doubtful = std::mem::take(&mut run.doubtful);
+            match doubtful.pop() {
+                None => return Ok(None),
+                Some(last) if run.answers => step.failed.extend(doubtful.into_iter().chain([last])),
+                // As far as can be told, it is the embedder.
+                Some(FailedEmbed { id, error }) => {
+                    step.fault = Some(error.with_context("id", id.to_string()));
+                }
+            }
+            return Ok(Some(step));
         }
         let mut projection = Projection::narrow().with_vectors(VectorProjection::Space(space.id()));
         projection.content = true;
@@ -275,14 +330,19 @@ impl TenantMemory {
             texts.push(text_of(&item).into_owned());
             sources.push((item.id, revision));
         }
-        let made = embedding.texts(attached, context, &texts).await;
-        let mut step = Step {
-            space: space.clone(),
-            entries: Vec::with_capacity(sources.len()),
-            failed: Vec::new(),
-            fault: made.fault,
-            second: run.second,
-        };
+        let mut made = embedding.texts(attached, context, &texts).await;
+        let mut step = Step::new(space, run.second);
+        if let Some(fault) = made.fault.take() {
+            let ids = sources.iter().map(|(id, _)| id.clone()).collect();
+            step.fault = match embedding.may_be_of_a_text(&fault, context) {
+                true => run.doubt(ids, fault),
+                false => Some(fault),
+            };
+        } else if !texts.is_empty() {
+            // It answers, so that it was their texts.
+            run.answers = true;
+            step.failed.append(&mut run.doubtful);
+        }
         for ((id, revision), outcome) in sources.into_iter().zip(made.outcomes) {
             match outcome {
                 TextOutcome::Vector(vector) => {

@@ -29,6 +29,9 @@ impl TenantMemory {
     /// Erases every memory of a user for good: all that was committed before it began is gone at
     /// its receipt. Each leaves a tombstone, so that imports do not bring it back.
     ///
+    /// With it goes what this process keeps of the tenant's texts so as not to embed them again:
+    /// hashes and vectors. Other processes keep theirs until they make room or end.
+    ///
     /// Not atomic as a whole. After a failure of any kind, call it again.
     ///
     /// # Errors
@@ -50,6 +53,17 @@ impl TenantMemory {
     }
 
     async fn erase(&self, scope: &EraseScope, options: &EraseOptions) -> Result<EraseReport> {
+        let report = self.erase_records(scope, options).await;
+        // However it ended, some may be gone. It is not known whose a kept vector is: all go.
+        self.inner().embedding.forget(&self.tenant);
+        report
+    }
+
+    async fn erase_records(
+        &self,
+        scope: &EraseScope,
+        options: &EraseOptions,
+    ) -> Result<EraseReport> {
         let mut progress = EraseProgress::default();
         let mut resume = None;
         loop {

@@ -1,13 +1,28 @@
 //! Searching: by words, by meaning, by a caller's vector.
 
-use memory_core::traits::EmbedPurpose;
-use memory_core::{CallContext, EmbeddingSpace, Error, ErrorKind, Result};
-use memory_search::{ArmSelection, SearchAnswer, SearchRequest};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures::future::{Either, select};
+use futures::poll;
+use memory_core::traits::{EmbedPurpose, VectorQuery};
+use memory_core::{CallContext, Commit, EmbeddingSpace, Error, ErrorKind, Result, Vectors, Write};
+use memory_search::{Arm, ArmSelection, Hit, SearchAnswer, SearchRequest};
 
 use super::TenantMemory;
 use super::spaces::{self, KnownSpace};
 use super::vectors::Stance;
 use crate::embedding::Attached;
+use crate::lacking::{Known, Question};
+
+/// Why there is nothing to search by meaning.
+const NONE_YET: &str = "none of the tenant's memories has a vector yet (`orchestra-memory embed \
+                        --missing` makes them)";
+
+/// Why a search by meaning may have missed something.
+const SOME_LACK: &str = "some of the tenant's memories have no vector yet and are found by words \
+                         alone (`orchestra-memory embed --missing` makes them)";
 
 impl TenantMemory {
     /// Finds memories by words, by meaning, by a vector, or by several of them.
@@ -17,7 +32,8 @@ impl TenantMemory {
     /// the tenant yet, vectors of the caller's own), words alone run and a note in the answer says
     /// why; arms that were asked for by name are then an error. Under
     /// [`ArmSelection::KeywordOnly`] nothing is embedded. Nothing falls back in silence: an
-    /// embedder that fails fails the search.
+    /// embedder that fails fails the search, and where some memories have no vector a note says
+    /// so. What is known of that may be some seconds old, where others write as well.
     ///
     /// # Errors
     /// `InvalidInput`: neither text nor vector, or a limit, filter or vector that is none; an arm
@@ -42,15 +58,25 @@ impl TenantMemory {
             Stance::Serves(known) => {
                 let vector = query_vector(attached, &context, text).await?;
                 let request = request.clone().with_vector(known.space.clone(), vector);
-                let answer = searcher.search(&context, &request).await;
-                match answer {
-                    Err(error) if error.kind() == ErrorKind::InvalidInput && known.remembered => {}
-                    answer => return answer,
-                }
-                // Perhaps for the space, which the tenant may no longer have.
-                match self.stance_now(&context, attached).await? {
-                    Stance::Serves(_) => return searcher.search(&context, &request).await,
-                    stance => no_vector(&stance),
+                match self.search_both_ways(&context, &request, &known.space).await {
+                    Err(error) if error.kind() == ErrorKind::InvalidInput && known.remembered => {
+                        // Perhaps for the space, which the tenant may no longer have.
+                        match self.stance_now(&context, attached).await? {
+                            Stance::Serves(known) => {
+                                let found =
+                                    self.search_both_ways(&context, &request, &known.space).await?;
+                                if let Some(answer) = found {
+                                    return Ok(answer);
+                                }
+                                NONE_YET.to_owned()
+                            }
+                            stance => no_vector(&stance),
+                        }
+                    }
+                    found => match found? {
+                        Some(answer) => return Ok(answer),
+                        None => NONE_YET.to_owned(),
+                    },
                 }
             }
             stance => no_vector(&stance),
@@ -105,6 +131,99 @@ impl TenantMemory {
         Ok(answer)
     }
 
+    /// Searches with the vector of a text that was embedded, and finds out whether memories lack
+    /// theirs; `None`: every memory does.
+    async fn search_both_ways(
+        &self,
+        context: &CallContext,
+        request: &SearchRequest,
+        space: &EmbeddingSpace,
+    ) -> Result<Option<SearchAnswer>> {
+        let searched = self.inner().searcher.search(context, request);
+        let (mut answer, lacks) = self.with_lacking(context, space, searched).await?;
+        if !lacks {
+            return Ok(Some(answer));
+        }
+        let by_meaning = |hit: &Hit| hit.arms.iter().any(|arm| arm.arm == Arm::Vector);
+        if !answer.hits.iter().any(by_meaning) && !self.has_vectors(context, request).await? {
+            return Ok(None);
+        }
+        answer.notes.push(SOME_LACK.to_owned());
+        Ok(Some(answer))
+    }
+
+    /// A search, and whether some of the tenant's memories lack a vector, as far as is known. It
+    /// waits for that only where nothing is known.
+    async fn with_lacking(
+        &self,
+        context: &CallContext,
+        space: &EmbeddingSpace,
+        search: impl Future<Output = Result<SearchAnswer>>,
+    ) -> Result<(SearchAnswer, bool)> {
+        let inner = self.inner();
+        let (lacking, began) = (&inner.lacking, inner.clock.monotonic());
+        let (lacks, question) = match lacking.get(self.id(), began) {
+            Known::New(lacks) => return Ok((search.await?, lacks)),
+            Known::Nothing => (None, self.ask_lacking(context.clone(), space)),
+            // It may outlast this search, and its deadline.
+            Known::Old(lacks, None) => {
+                let context = CallContext::new(self.id().clone());
+                (Some(lacks), self.ask_lacking(context, space))
+            }
+            Known::Old(lacks, Some(question)) => (Some(lacks), question),
+        };
+        let took = || inner.clock.monotonic().saturating_sub(began);
+        let (answer, now) = match select(pin!(search), question).await {
+            Either::Left((answer, mut question)) => {
+                let answer = answer?;
+                match lacks {
+                    None => (answer, question.await.map(|now| (now, Some(took())))),
+                    // It may be answered by now, or not even be on its way.
+                    Some(lacks) => match poll!(&mut question) {
+                        Poll::Ready(now) => (answer, now.map(|now| (now, None))),
+                        Poll::Pending => {
+                            lacking.keep(self.id(), question);
+                            return Ok((answer, lacks));
+                        }
+                    },
+                }
+            }
+            Either::Right((now, search)) => {
+                let now = now.map(|now| (now, lacks.is_none().then(took)));
+                (search.await?, now)
+            }
+        };
+        // A store that cannot say is asked again; what it found stands.
+        let Some((now, took)) = now else { return Ok((answer, lacks.unwrap_or(false))) };
+        lacking.put(self.id(), now, inner.clock.monotonic(), took);
+        Ok((answer, now))
+    }
+
+    /// Takes in that a commit was done; `bare`: it wrote memories without a vector, which searches
+    /// say from then on.
+    pub(super) fn note_written(&self, bare: bool) {
+        if bare {
+            self.inner().lacking.written_without(self.id());
+        }
+    }
+
+    /// Asks whether a memory lacks a vector.
+    fn ask_lacking(&self, context: CallContext, space: &EmbeddingSpace) -> Question {
+        let (vectors, space) = (Arc::clone(&self.inner().backend.vectors), space.clone());
+        Box::pin(async move {
+            let missing = vectors.missing(&context, &space, None, 1).await;
+            missing.ok().map(|ids| !ids.is_empty())
+        })
+    }
+
+    /// Whether any memory has a vector.
+    async fn has_vectors(&self, context: &CallContext, request: &SearchRequest) -> Result<bool> {
+        let Some((space, vector)) = request.vector.clone() else { return Ok(false) };
+        let nearest = VectorQuery::new(space, vector, 1).with_at_least(request.at_least);
+        let found = self.inner().backend.vectors.search(context, &nearest).await?;
+        Ok(!found.hits.is_empty())
+    }
+
     async fn search_in(
         &self,
         context: &CallContext,
@@ -116,6 +235,17 @@ impl TenantMemory {
         let request = request.clone().with_vector(space.clone(), vector.to_vec());
         self.inner().searcher.search(context, &request).await
     }
+}
+
+/// Whether a commit writes a memory without a vector.
+pub(super) fn is_bare(commit: &Commit) -> bool {
+    commit.writes.iter().any(|write| match write {
+        Write::Put(put) => match &put.vectors {
+            Vectors::Replace(vectors) => vectors.is_empty(),
+            Vectors::Keep => false,
+        },
+        Write::Delete(_) => false,
+    })
 }
 
 /// The text of a request that would be embedded: it has no vector, and wants the vector arm or
@@ -131,11 +261,7 @@ fn no_vector(stance: &Stance) -> String {
         Stance::Aside(active) => format!(
             "no query vector was given, and the tenant's vectors are the caller's own ({active})"
         ),
-        Stance::Undeclared | Stance::Serves(_) => {
-            "none of the tenant's memories has a vector yet (`orchestra-memory embed --missing` \
-             makes them)"
-                .to_owned()
-        }
+        Stance::Undeclared | Stance::Serves(_) => NONE_YET.to_owned(),
     }
 }
 

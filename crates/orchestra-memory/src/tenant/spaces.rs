@@ -9,6 +9,10 @@ use super::TenantMemory;
 /// The model of a space that is declared by a caller's vector alone.
 pub(super) const CALLER: &str = "caller";
 
+/// The context of an error that concerns one tenant alone: its active space, the value, is none
+/// that the embedder or the settings can do anything with.
+pub(crate) const TENANT_SPACE: &str = "tenant_space";
+
 /// How often a lost race for the declaration is read again. Each loss means that somebody else
 /// declared a space or an erasure took it away, so that more than a few mean a fault.
 const ATTEMPTS: usize = 4;
@@ -112,9 +116,10 @@ impl TenantMemory {
             .with_operation("declare_space"))
     }
 
-    /// Forgets the tenant's space, so that the next call reads it.
+    /// Forgets the tenant's space, so that the next call reads it, and what has a vector in it.
     pub(super) fn forget_space(&self) {
         self.inner().spaces.forget(self.id());
+        self.inner().lacking.forget(self.id());
     }
 
     pub(super) fn remembered(&self) -> Option<KnownSpace> {
@@ -162,7 +167,8 @@ impl TenantMemory {
             Some(named) if *named != active => Err(Error::new(
                 ErrorKind::Config,
                 format!("the settings name the embedding space {named}; the tenant's is {active}"),
-            )),
+            )
+            .with_context(TENANT_SPACE, active.to_string())),
             _ => Ok(active),
         }
     }

@@ -1,9 +1,9 @@
 //! What the embedder is to a tenant, and the vector of a text that is written.
 
-use memory_core::{CallContext, EmbeddingSpace, Error, ErrorKind, Result};
+use memory_core::{CallContext, Deadline, EmbeddingSpace, Error, ErrorKind, Result};
 
 use super::TenantMemory;
-use super::spaces::{CALLER, KnownSpace};
+use super::spaces::{CALLER, KnownSpace, TENANT_SPACE};
 use crate::embedding::{Attached, TextOutcome};
 use crate::report::VectorState;
 use crate::settings::{EmbedWhen, OnEmbedFailure};
@@ -99,16 +99,16 @@ impl TenantMemory {
         let Some(attached) = embedding.attached() else {
             return Ok(Made::of(VectorState::NoEmbedder));
         };
-        if embedding.when == EmbedWhen::Later {
-            return Ok(Made::of(VectorState::Later));
-        }
+        // Before what is left for later: a memory that nobody would ever make a vector for is not
+        // promised one.
         if let Stance::Aside(active) = self.stance(context, attached).await? {
             return Ok(Made::aside(attached, &active));
         }
-        if embedding.when == EmbedWhen::Background {
+        if embedding.when != EmbedWhen::Write {
             return Ok(Made::of(VectorState::Later));
         }
-        let mut made = embedding.texts(attached, context, &[text.to_owned()]).await;
+        let context = self.embed_context(context);
+        let mut made = embedding.texts(attached, &context, &[text.to_owned()]).await;
         let error = match (made.outcomes.pop(), made.fault) {
             (Some(TextOutcome::Vector(vector)), _) => {
                 return Ok(Made { vector: Some(vector), state: VectorState::Made, reason: None });
@@ -123,6 +123,21 @@ impl TenantMemory {
                 Ok(Made { vector: None, state: VectorState::Missing, reason: Some(error) })
             }
         }
+    }
+
+    /// The context of the embedder's part of a write. Where a memory is stored without a vector
+    /// that cannot be made, the embedder has half of the time that is left, so that a slow one
+    /// leaves some for the commit.
+    pub(super) fn embed_context(&self, context: &CallContext) -> CallContext {
+        let inner = self.inner();
+        let deadline = match inner.embedding.on_failure {
+            OnEmbedFailure::Refuse => context.deadline,
+            OnEmbedFailure::Store => context.deadline.map(|deadline| {
+                let now = inner.clock.monotonic();
+                Deadline::at(now.saturating_add(deadline.remaining(now) / 2))
+            }),
+        };
+        context.clone().with_deadline(deadline)
     }
 }
 
@@ -139,12 +154,14 @@ pub(super) fn judge(attached: &Attached, known: KnownSpace) -> Result<Stance> {
         format!(
             "the embedding model makes vectors of the space {}; the tenant's is {}, and the two \
              cannot be compared: set the embedder back to the tenant's model, search by words \
-             alone (`--arm keyword`), or move: export the tenant and import it into a store of \
-             its own",
+             alone (`--arm keyword`), or move: export the tenant without vectors (`export` without \
+             `--with-vectors`) and import it into a tenant or store of its own, where the model \
+             embeds it",
             attached.space, known.space
         ),
     )
-    .with_operation("embed"))
+    .with_operation("embed")
+    .with_context(TENANT_SPACE, known.space.to_string()))
 }
 
 /// Why nothing is made for a tenant whose vectors are the caller's.
@@ -153,11 +170,15 @@ pub(super) fn stands_aside(attached: &Attached, active: &EmbeddingSpace) -> Erro
         ErrorKind::Config,
         format!(
             "the tenant's vectors are the caller's own (space {active}), and the embedding model \
-             ({}) was found on this machine rather than asked for: it makes none",
+             ({}) was found on this machine rather than asked for: it makes none; where they came \
+             in with an import of an export, export the tenant without vectors (`export` without \
+             `--with-vectors`) and import it into a tenant or store of its own, and the model \
+             embeds it",
             attached.space
         ),
     )
     .with_operation("embed")
+    .with_context(TENANT_SPACE, active.to_string())
 }
 
 #[cfg(test)]
@@ -223,12 +244,17 @@ mod tests {
     }
 
     fn memory(times: u32) -> (Memory, Arc<ReferenceStore>, Arc<ManualClock>) {
+        memory_of(times, EmbedWhen::Write)
+    }
+
+    fn memory_of(times: u32, when: EmbedWhen) -> (Memory, Arc<ReferenceStore>, Arc<ManualClock>) {
         let manual = Arc::new(ManualClock::new(Timestamp::MIN));
         let clock: Arc<dyn memory_core::Clock> = manual.clone();
         let store = Arc::new(ReferenceStore::new(clock.clone()));
         let overtaken = Overtaken { store: store.clone(), times: Mutex::new(times) };
         let mut settings = Settings::default();
         settings.embedding.cache_entries = 0;
+        settings.embedding.when = when;
         let embedding = Embedding::open(&settings.embedding, Some(Arc::new(overtaken)), &clock);
         let memory = Memory::compose(
             Backend::of(store.clone()),
@@ -258,6 +284,8 @@ mod tests {
             let tenant = memory.tenant("one").unwrap();
             let receipt = block_on(tenant.add_with(note("x"), AddOptions::new())).unwrap();
             assert_eq!((receipt.vector, receipt.vector_reason.is_some()), (state, !made));
+            let way_out = |reason: &String| reason.contains("without `--with-vectors`");
+            assert_eq!(receipt.vector_reason.is_some_and(|reason| way_out(&reason)), !made);
             assert_eq!(embedded(&tenant), (1, u64::from(made)));
         }
         for (times, made) in [(0, true), (1, false)] {
@@ -268,6 +296,40 @@ mod tests {
             assert_eq!((report.added, report.without_vector), (2, without));
             assert_eq!(report.without_vector_reason.is_some(), !made);
             assert_eq!(embedded(&tenant), (2, 2 - without));
+        }
+    }
+
+    #[test]
+    fn a_callers_vector_outlives_another_author_whenever_vectors_are_made() {
+        for when in [EmbedWhen::Write, EmbedWhen::Background, EmbedWhen::Later] {
+            let (memory, ..) = memory_of(0, when);
+            let id = MemoryId::new("m").unwrap();
+            let update = |tenant: &TenantMemory, patch: Patch| {
+                let options = UpdateOptions::new();
+                block_on(tenant.update_with(&id, &patch, options)).unwrap().vector
+            };
+            let author = || Patch::new().with_author("Ada".to_owned());
+            let tenant = memory.tenant("own").unwrap();
+            let own = note("own").with_id(id.clone()).with_embedding(vec![0.0, 1.0, 0.0]);
+            block_on(tenant.add(own)).unwrap();
+            let receipt = block_on(tenant.add_with(note("x"), AddOptions::new())).unwrap();
+            assert_eq!(receipt.vector, VectorState::Aside, "{when:?}");
+            let report = block_on(tenant.add_many([note("y")], AddManyOptions::new()));
+            assert_eq!((report.added, report.without_vector), (1, 1), "{when:?}");
+            assert_eq!(update(&tenant, author()), VectorState::Aside, "{when:?}");
+            assert_eq!(embedded(&tenant), (3, 1), "{when:?}");
+            let content = Patch::new().with_content("another");
+            assert_eq!(update(&tenant, content), VectorState::Aside, "{when:?}");
+            assert_eq!(embedded(&tenant), (3, 0), "it was of the content");
+            // The twin: the vectors are the model's.
+            let tenant = memory.tenant("made").unwrap();
+            let made = match when {
+                EmbedWhen::Write => VectorState::Made,
+                _ => VectorState::Later,
+            };
+            let note = note("x").with_id(id.clone());
+            let receipt = block_on(tenant.add_with(note, AddOptions::new())).unwrap();
+            assert_eq!((receipt.vector, update(&tenant, author())), (made, made), "{when:?}");
         }
     }
 

@@ -1,10 +1,11 @@
 //! Vectors that are made in the background.
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use memory_core::SystemClock;
-use memory_core::traits::MockRecordStore;
+use async_trait::async_trait;
+use memory_core::traits::{EmbedPurpose, Embedder, MockRecordStore};
+use memory_core::{CallContext, EmbeddingSpace, Error, Health, Result, SystemClock};
 use memory_testkit::ReferenceStore;
 use orchestra_memory::{
     AddManyOptions, AddOptions, Backend, EmbedWhen, EmbeddingSettings, EraseOptions, ErrorKind,
@@ -32,11 +33,113 @@ async fn embedded(tenant: &TenantMemory) -> (u64, u64) {
 
 /// A memory in the background of its own over a store that others may share.
 fn over(store: &Arc<ReferenceStore>, settings: Settings, words: &Words) -> Memory {
-    let builder = Memory::builder()
-        .settings(settings)
-        .backend(Backend::of(store.clone()))
-        .embedder(words.embedder());
-    block_on(builder.open()).unwrap()
+    with_embedder(store, settings, words.embedder())
+}
+
+fn with_embedder(
+    store: &Arc<ReferenceStore>,
+    settings: Settings,
+    embedder: Arc<dyn Embedder>,
+) -> Memory {
+    let builder = Memory::builder().settings(settings).backend(Backend::of(store.clone()));
+    block_on(builder.embedder(embedder).open()).unwrap()
+}
+
+/// An embedder that knows for whom it works, and waits at a gate.
+#[derive(Debug)]
+struct ByTenant {
+    words: Words,
+    /// The tenant of each call.
+    calls: Mutex<Vec<String>>,
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl ByTenant {
+    fn new(open: bool) -> Arc<Self> {
+        let calls = Mutex::default();
+        Arc::new(Self {
+            words: Words::new(),
+            calls,
+            open: Mutex::new(open),
+            opened: Condvar::new(),
+        })
+    }
+
+    fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl Embedder for ByTenant {
+    fn space(&self) -> EmbeddingSpace {
+        self.words.space()
+    }
+
+    fn max_batch(&self) -> usize {
+        self.words.max_batch()
+    }
+
+    async fn embed(
+        &self,
+        context: &CallContext,
+        texts: &[String],
+        purpose: EmbedPurpose,
+    ) -> Result<Vec<Vec<f32>>> {
+        self.calls.lock().unwrap().push(context.tenant.to_string());
+        let open = self.open.lock().unwrap();
+        drop(self.opened.wait_while(open, |open| !*open).unwrap());
+        if context.tenant.as_str() == "bad" {
+            let error = Error::new(ErrorKind::Unavailable, "not for this one");
+            return Err(error.with_retry_after(Duration::from_secs(60)));
+        }
+        self.words.embed(context, texts, purpose).await
+    }
+
+    async fn health(&self) -> Health {
+        Health::healthy()
+    }
+}
+
+#[test]
+fn one_tenants_failure_stops_nobody_else() {
+    let (store, embedder) = (store(), ByTenant::new(true));
+    let memory = with_embedder(&store, background(), embedder.clone());
+    let (bad, good) = (memory.tenant("bad").unwrap(), memory.tenant("good").unwrap());
+    block_on(bad.add(note("x"))).unwrap();
+    eventually("it has failed", || block_on(memory.embedding_state()).failures > 0);
+    for n in 1..=3 {
+        block_on(good.add(note("y"))).unwrap();
+        eventually("new work wakes the thread", || block_on(embedded(&good)) == (n, n));
+    }
+    let state = block_on(memory.embedding_state());
+    assert_eq!((state.waiting, block_on(embedded(&bad))), (1, (1, 0)), "it rests");
+    assert_eq!(embedder.calls().iter().filter(|tenant| *tenant == "bad").count(), 1);
+    block_on(memory.close()).unwrap();
+}
+
+#[test]
+fn a_backlog_lets_others_have_their_turns() {
+    let (store, embedder) = (store(), ByTenant::new(false));
+    let memory = with_embedder(&store, background(), embedder.clone());
+    let (much, little) = (memory.tenant("much").unwrap(), memory.tenant("little").unwrap());
+    let many = (0..100).map(|n| note(&format!("text {n}")));
+    assert_eq!(block_on(much.add_many(many, AddManyOptions::new())).added, 100);
+    eventually("it has begun", || !embedder.calls().is_empty());
+    block_on(little.add(note("x"))).unwrap();
+    embedder.open();
+    block_on(memory.embedding_idle(SOON)).unwrap();
+    assert_eq!(block_on(embedded(&much)), (100, 100));
+    assert_eq!(block_on(embedded(&little)), (1, 1));
+    let calls = embedder.calls();
+    let place = calls.iter().position(|tenant| tenant == "little").unwrap();
+    assert!(place <= 2 && calls.len() > 10, "{calls:?}");
 }
 
 fn store() -> Arc<ReferenceStore> {
@@ -121,14 +224,16 @@ fn what_fails_for_good_is_counted_and_left_until_the_tenant_is_used_again() {
         let memory = over(&store, background(), &words);
         let tenant = memory.default_tenant();
         words.fail(usize::MAX, failure);
-        block_on(tenant.add(note("x").with_id(id("x")))).unwrap();
+        // As many as it takes to tell that it is for none of their texts.
+        let many = (0..5).map(|n| note(&format!("text {n}")));
+        assert_eq!(block_on(tenant.add_many(many, AddManyOptions::new())).added, 5);
         block_on(memory.embedding_idle(SOON)).unwrap();
-        assert_eq!(block_on(embedded(&tenant)), (1, 0), "{failure:?}");
+        assert_eq!(block_on(embedded(&tenant)), (5, 0), "{failure:?}");
         assert!(block_on(memory.embedding_state()).failures >= 1);
         words.fail(0, failure);
         block_on(tenant.search(&SearchRequest::new().with_text("x"))).unwrap();
         block_on(memory.embedding_idle(SOON)).unwrap();
-        assert_eq!(block_on(embedded(&tenant)), (1, 1), "{failure:?}");
+        assert_eq!(block_on(embedded(&tenant)), (5, 5), "{failure:?}");
     }
 }
 

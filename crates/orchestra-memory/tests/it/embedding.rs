@@ -8,7 +8,7 @@ use memory_core::traits::{EmbedPurpose, MockEmbedder, MockRecordStore, MockStore
 use memory_core::{EmbeddingSpace, Metric};
 use orchestra_memory::{
     AddManyOptions, AddManyReport, AddOptions, Arm, ArmSelection, Callback, CancelFlag, Change,
-    EmbedOptions, EmbedWhen, EmbedderSource, EmbeddingSettings, ErrorKind, Filter, HealthStatus,
+    EmbedOptions, EmbedWhen, EmbedderSource, EmbeddingSettings, ErrorKind, HealthStatus,
     ImportOptions, ImportReport, Memory, OnConflict, Patch, Projection, SearchRequest,
     TenantMemory, UpdateOptions, VectorProjection, VectorState,
 };
@@ -287,7 +287,7 @@ fn a_batch_is_embedded_while_the_one_before_is_written_and_no_more_than_one() {
 }
 
 #[test]
-fn a_raised_flag_leaves_the_batch_ahead_unwritten_and_counted() {
+fn a_raised_flag_lets_the_batch_ahead_be_written_and_no_other_be_read() {
     each_store_embedding(&embedding(), Words::new, async |stack, words| {
         let tenant = stack.memory.default_tenant();
         let text = lines(12);
@@ -299,17 +299,25 @@ fn a_raised_flag_leaves_the_batch_ahead_unwritten_and_counted() {
         let stopped = options.clone().with_cancel(flag.clone()).with_progress(Callback::new(
             move |report: &ImportReport| {
                 log.lock().unwrap().push((report.lines, report.added, report.pending));
-                raise.cancel();
+                // It is told of what is read as well.
+                if report.added > 0 {
+                    raise.cancel();
+                }
             },
         ));
         let report = tenant.import(text.as_bytes(), stopped).await;
         assert!(report.cancelled);
-        assert_eq!((report.lines, report.added, report.pending), (8, 4, 4));
-        assert_eq!(*seen.lock().unwrap(), [(8, 4, 4)], "every line is counted at every time");
-        assert_eq!(tenant.count(&Filter::All).await.unwrap(), 4);
-        assert_eq!(words.documents().len(), 8);
+        assert_eq!((report.lines, report.added, report.pending), (8, 8, 0));
+        let seen = std::mem::take(&mut *seen.lock().unwrap());
+        assert!(seen.contains(&(8, 4, 4)), "{seen:?}");
+        let counted = |(lines, added, pending): &(u64, u64, u64)| *lines == added + pending;
+        assert!(seen.iter().all(counted), "every line is counted at every time: {seen:?}");
+        let stats = tenant.stats().await.unwrap();
+        assert_eq!((stats.items, stats.embedded), (8, 8));
+        assert_eq!(words.documents().len(), 8, "nothing is embedded in vain");
         let report = tenant.import(text.as_bytes(), options).await;
-        assert_eq!((report.added, report.unchanged, report.pending), (8, 4, 0));
+        assert_eq!((report.added, report.unchanged, report.pending), (4, 8, 0));
+        assert!(!report.cancelled, "without a flag it goes to the end");
 
         let other = stack.memory.tenant("other").unwrap();
         let many = (0..9).map(|n| note(&format!("text {n}")));
@@ -322,8 +330,8 @@ fn a_raised_flag_leaves_the_batch_ahead_unwritten_and_counted() {
             .with_progress(Callback::new(move |_: &AddManyReport| raise.cancel()));
         let report = other.add_many(many, options).await;
         assert!(report.cancelled);
-        assert_eq!((report.seen, report.added, report.ids.len()), (6, 3, 6));
-        assert!(report.ids[3..].iter().all(Option::is_none));
+        assert_eq!((report.seen, report.added, report.ids.len()), (6, 6, 6));
+        assert!(report.ids.iter().all(Option::is_some));
         // A flag that is raised before anything is read leaves everything alone.
         let flag = CancelFlag::new();
         flag.cancel();
@@ -387,7 +395,7 @@ fn what_was_embedded_is_cached_by_text() {
 
 #[test]
 fn texts_go_to_the_embedder_in_bounded_calls() {
-    for (batch_size, max_batch, want) in [(64, 8, 8), (3, 8, 3), (1, 1, 1)] {
+    for (batch_size, max_batch, want) in [(None, 8, 8), (Some(3), 8, 3), (Some(1), 1, 1)] {
         let mut settings = embedding();
         settings.embedding.batch_size = batch_size;
         let model = || Words::of("words", max_batch);

@@ -9,10 +9,12 @@ use memory_testkit::ReferenceStore;
 use orchestra_memory::{
     AddManyOptions, AddOptions, ArmSelection, Backend, EmbedOptions, EmbedWhen, EraseOptions,
     ErrorKind, Filter, ImportOptions, Memory, MemoryBuilder, Patch, Projection, Result,
-    SearchRequest, TenantMemory, UpdateOptions, VectorProjection,
+    SearchRequest, TenantMemory, UpdateOptions, VectorProjection, VectorState,
 };
 
-use crate::support::{block_on, each_store_embedding, embedding, id, note, plain, start};
+use crate::support::{
+    block_on, each_store_embedding, each_store_with, embedding, id, note, plain, start,
+};
 use crate::words::{Words, vector};
 
 /// Two memories on one store, as two processes have them: the first with an embedder.
@@ -261,22 +263,66 @@ fn a_race_for_the_first_space_is_lost_without_a_trace() {
 }
 
 #[test]
-fn a_write_that_leaves_its_vector_to_the_background_is_refused_too() {
-    let mut settings = embedding();
-    settings.embedding.when = EmbedWhen::Background;
-    each_store_embedding(&settings, Words::new, async |stack, words| {
+fn a_write_that_leaves_its_vector_for_later_is_refused_too() {
+    for when in [EmbedWhen::Background, EmbedWhen::Later] {
+        let mut settings = embedding();
+        settings.embedding.when = when;
+        each_store_embedding(&settings, Words::new, async |stack, words| {
+            let tenant = stack.memory.default_tenant();
+            declare(&stack.memory, Some(space("another", 2))).await;
+            let error = tenant.add(note("x")).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{when:?}");
+            let report = tenant.add_many([note("x")], AddManyOptions::new()).await;
+            assert_eq!(report.stopped.unwrap().kind(), ErrorKind::Config, "{when:?}");
+            let report = tenant.import(LINE, ImportOptions::new("f")).await;
+            assert_eq!(report.stopped.unwrap().kind(), ErrorKind::Config, "{when:?}");
+            assert_eq!((tenant.count(&Filter::All).await.unwrap(), words.calls()), (0, 0));
+            let own = note("x").with_id(id("m")).with_embedding(vec![1.0, 0.0]);
+            let receipt = tenant.add_with(own, AddOptions::new()).await.unwrap();
+            assert_eq!(receipt.vector, VectorState::Supplied);
+            let patch = Patch::new().with_author("Ada".to_owned());
+            let error = tenant.update(&id("m"), &patch, UpdateOptions::new()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{when:?}");
+            assert_eq!(vectors_of(&tenant, "m").await, [vec![1.0, 0.0]]);
+            // The twin: a tenant without a space is the embedder's.
+            let fresh = stack.memory.tenant("fresh").unwrap();
+            let receipt = fresh.add_with(note("x"), AddOptions::new()).await.unwrap();
+            assert_eq!(receipt.vector, VectorState::Later, "{when:?}");
+        });
+    }
+}
+
+#[test]
+fn another_author_keeps_a_vector_that_is_the_callers_and_no_other() {
+    each_pair(Words::new, async |here, there, _| {
+        let (tenant, other) = (here.default_tenant(), there.default_tenant());
+        tenant.add(note("tea").with_id(id("m"))).await.unwrap();
+        let author = async |tenant: &TenantMemory, name: &str| {
+            let patch = Patch::new().with_author(name.to_owned());
+            tenant.update_with(&id("m"), &patch, UpdateOptions::new()).await.unwrap().vector
+        };
+        // Nobody here could make it anew.
+        assert_eq!(author(&other, "Ada").await, VectorState::NoEmbedder);
+        assert!(vectors_of(&other, "m").await.is_empty());
+        assert_eq!(tenant.embed_missing(EmbedOptions::new()).await.embedded, 1);
+        assert_eq!(vectors_of(&tenant, "m").await, [vector("Ada: tea")]);
+        // The twins: a caller's vector, by its space and by the settings.
+        let own = there.tenant("own").unwrap();
+        let given = note("tea").with_id(id("m")).with_embedding(vec![1.0, 0.0]);
+        own.add(given.clone()).await.unwrap();
+        assert_eq!(author(&own, "Ada").await, VectorState::Kept);
+        assert_eq!(vectors_of(&own, "m").await, [vec![1.0, 0.0]]);
+    });
+    let mut settings = plain();
+    settings.embedding = orchestra_memory::EmbeddingSettings::new("named", 2);
+    each_store_with(&settings, async |stack| {
         let tenant = stack.memory.default_tenant();
-        declare(&stack.memory, Some(space("another", 2))).await;
-        let error = tenant.add(note("x")).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
-        let report = tenant.add_many([note("x")], AddManyOptions::new()).await;
-        assert_eq!(report.stopped.unwrap().kind(), ErrorKind::Config);
-        assert_eq!((tenant.count(&Filter::All).await.unwrap(), words.calls()), (0, 0));
-        let receipt = tenant
-            .add_with(note("x").with_embedding(vec![1.0, 0.0]), AddOptions::new())
-            .await
-            .unwrap();
-        assert_eq!(receipt.vector, orchestra_memory::VectorState::Supplied);
+        let given = note("tea").with_id(id("m")).with_embedding(vec![1.0, 0.0]);
+        tenant.add(given).await.unwrap();
+        let patch = Patch::new().with_author("Ada".to_owned());
+        let done = tenant.update_with(&id("m"), &patch, UpdateOptions::new()).await.unwrap();
+        assert_eq!(done.vector, VectorState::Kept);
+        assert_eq!(vectors_of(&tenant, "m").await, [vec![1.0, 0.0]]);
     });
 }
 
@@ -284,10 +330,9 @@ fn a_write_that_leaves_its_vector_to_the_background_is_refused_too() {
 #[cfg(feature = "minilm")]
 mod auto {
     use orchestra_memory::model::MINILM;
-    use orchestra_memory::{EmbedderSource, Settings, VectorState};
+    use orchestra_memory::{EmbedderSource, Settings};
 
     use super::*;
-    use crate::support::each_store_with;
 
     fn found(check: impl Fn(&Settings)) {
         let folder = tempfile::tempdir().unwrap();

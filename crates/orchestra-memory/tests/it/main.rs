@@ -10,13 +10,16 @@ mod background;
 mod embedding;
 mod embedding_faults;
 mod embedding_spaces;
+mod embedding_writes;
 mod faults;
 mod handles;
 #[cfg(feature = "http")]
 mod http;
+mod meaning;
 mod missing;
 mod opening;
 mod removing;
+mod resplitting;
 mod searching;
 mod spaces;
 mod splitting;

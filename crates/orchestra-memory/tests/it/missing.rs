@@ -91,25 +91,27 @@ fn a_stop_of_any_kind_is_gone_on_from() {
             .with_progress(Callback::new(move |_: &EmbedReport| raise.cancel()));
         let report = tenant.embed_missing(stopped).await;
         assert!(report.cancelled && report.stopped.is_none());
-        assert_eq!((report.embedded, embedded(&tenant).await), (4, 4));
+        assert_eq!((report.embedded, embedded(&tenant).await), (8, 8));
+        assert_eq!(words.documents().len(), 8, "what is embedded is stored, and no more is");
         let raised = EmbedOptions::new().with_cancel(flag);
         words.take();
         assert!(tenant.embed_missing(raised).await.cancelled);
         assert_eq!(words.calls(), 0);
 
-        // The second call of this one fails while the vectors of the first are stored.
+        // The second step of this one fails while the vectors of the first are stored: its call,
+        // and three of its texts by themselves.
         let away = words.clone();
         let failing = options.clone().with_progress(Callback::new(move |report: &EmbedReport| {
             if report.embedded == 4 {
-                away.fail(1, Failure::Kind(ErrorKind::Unavailable));
+                away.fail(4, Failure::Kind(ErrorKind::Unavailable));
             }
         }));
         let report = tenant.embed_missing(failing).await;
-        assert_eq!((report.missing_before, report.embedded), (16, 8));
+        assert_eq!((report.missing_before, report.embedded, report.failed), (12, 8, 0));
         assert_eq!(report.stopped.as_ref().unwrap().kind(), ErrorKind::Unavailable);
         assert!(report.into_result().is_err());
         let report = tenant.embed_missing(options).await.into_result().unwrap();
-        assert_eq!((report.missing_before, report.embedded), (8, 8));
+        assert_eq!((report.missing_before, report.embedded), (4, 4));
         for size in [0, 1_001, 1_000_000_000] {
             let options = EmbedOptions::new().with_batch_size(size);
             let report = tenant.embed_missing(options).await;

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use orchestra_memory::{
     AddManyOptions, Callback, EraseOptions, EraseProgress, ErrorKind, Filter, Revision,
-    SearchRequest,
+    SearchRequest, TenantMemory,
 };
 
-use crate::support::{each_store, each_store_with, id, note, plain, start, user};
+use crate::support::{
+    each_store, each_store_embedding, each_store_with, embedding, id, note, plain, start, user,
+};
+use crate::words::Words;
 
 #[test]
 fn a_delete_says_whether_something_was_there() {
@@ -95,5 +98,31 @@ fn an_erased_tenant_is_gone_with_its_space_and_can_be_used_anew() {
         one.add(note("x").with_embedding(vec![1.0, 0.5, 0.25])).await.unwrap();
         assert_eq!(one.spaces().await.unwrap().active.unwrap().dimensions(), 3);
         assert_eq!(two.count(&Filter::All).await.unwrap(), 1);
+    });
+}
+
+#[test]
+fn an_erasure_takes_along_what_is_kept_of_the_texts() {
+    let mut settings = embedding();
+    settings.embedding.cache_entries = 100;
+    // Without a provider there is no cache: then each text is embedded each time.
+    let again = if cfg!(any(feature = "minilm", feature = "http")) { 0 } else { 1 };
+    each_store_embedding(&settings, Words::new, async |stack, words| {
+        let tenant = stack.memory.default_tenant();
+        let other = stack.memory.tenant("other").unwrap();
+        let add = async |tenant: &TenantMemory| {
+            tenant.add(note("the same")).await.unwrap();
+            words.take().len()
+        };
+        for tenant in [&tenant, &other] {
+            assert_eq!(add(tenant).await, 1, "tenants share nothing");
+            assert_eq!(add(tenant).await, again);
+        }
+        tenant.erase_user(&user("ada"), EraseOptions::new()).await.unwrap();
+        assert_eq!(add(&tenant).await, 1);
+        assert_eq!(add(&tenant).await, again);
+        tenant.erase_tenant(EraseOptions::new()).await.unwrap();
+        assert_eq!(add(&tenant).await, 1);
+        assert_eq!(add(&other).await, again, "it is another's");
     });
 }

@@ -1,5 +1,8 @@
 //! Imports of plain texts, and of texts that are split into several memories.
 
+use std::io::{self, BufRead, Read};
+use std::sync::{Arc, Mutex};
+
 use orchestra_memory::{
     Callback, CancelFlag, ErrorKind, ExportOptions, Filter, ImportFormat, ImportOptions,
     ImportReport, ListRequest, MemoryItem, MetaKey, MetaValue, OnConflict, SearchRequest,
@@ -63,7 +66,8 @@ fn a_long_line_becomes_several_memories_and_a_short_one_stays_whole() {
             assert_eq!(part.occurred_at.to_string(), "2025-01-02T03:04:05Z");
             assert_eq!((part.user_id, part.importance), (Some(user("u")), Some(0.5)));
             assert_eq!(part.session_id.unwrap().as_str(), "s");
-            assert_eq!(part.payload.unwrap().to_string(), "[1]");
+            let payload = part.payload.map(|payload| payload.to_string());
+            assert_eq!(payload.as_deref(), (n == 1).then_some("[1]"), "with the first alone");
             found.push(content);
         }
         assert_eq!(found.join(" "), text, "nothing is lost");
@@ -137,7 +141,9 @@ fn a_part_that_is_refused_does_not_take_the_others_with_it() {
         assert!(report.added > 1, "{report:?}");
         assert_eq!((report.lines, report.blank, report.bad), (2, 1, 1));
         assert_eq!(report.bad_lines[0].line, 2);
-        assert_eq!(report.bad_lines[0].error.kind(), ErrorKind::AlreadyExists);
+        let error = &report.bad_lines[0].error;
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        assert!(error.to_string().contains("id=doc#2"), "{error}");
         let skip = options.clone().with_on_conflict(OnConflict::Skip);
         let report = import(&tenant, &line, skip).await;
         assert_eq!((report.added, report.skipped, report.bad), (0, 1, 0));
@@ -199,6 +205,8 @@ fn a_text_that_is_too_long_is_refused_and_a_long_one_is_split() {
         assert!(text.len() > 800 * 1024 && text.len() < 1024 * 1024, "{}", text.len());
         let report = import(&tenant, &text, options.clone()).await;
         assert_eq!((report.added, report.bad), (0, 1));
+        let error = &report.bad_lines[0].error;
+        assert!(error.message().contains("limit is 786432; splitting (`--split`)"), "{error}");
         let split = options.clone().with_split(Some(SplitOptions::default()));
         let report = import(&tenant, &text, split.clone()).await;
         assert!(report.added > 1_000 && report.bad == 0, "{report:?}");
@@ -206,6 +214,95 @@ fn a_text_that_is_too_long_is_refused_and_a_long_one_is_split() {
         let report = import(&tenant, &sentences(25_000), split).await;
         assert_eq!((report.added, report.bad), (0, 1));
         assert!(report.bad_lines[0].error.message().contains("import.document_bytes"));
+    });
+}
+
+#[test]
+fn splitting_is_named_only_where_it_helps() {
+    each_store(async |stack| {
+        let tenant = stack.memory.default_tenant();
+        let text = sentences(17_000);
+        for (fields, helps) in [("", true), (",\"embedding\":[1,2]", false)] {
+            let line = format!("{{\"user_id\":\"u\",\"content\":\"{text}\"{fields}}}\n");
+            let report = import(&tenant, &line, ImportOptions::new("f")).await;
+            let message = report.bad_lines[0].error.message().to_owned();
+            assert!(message.contains("the limit is 786432"), "{message}");
+            assert_eq!(message.contains("--split"), helps, "{message}");
+            let options = ImportOptions::new("f").with_split(Some(SplitOptions::default()));
+            let report = import(&tenant, &line, options).await;
+            assert_eq!(report.bad == 0, helps, "{:?}", report.bad_lines);
+        }
+    });
+}
+
+/// A source that is not to be asked again once it has ended, as a terminal is not.
+struct Once<'a>(&'a [u8], bool);
+
+impl Read for Once<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut from = self.fill_buf()?;
+        let read = from.read(into)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl BufRead for Once<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        assert!(!self.1, "the source has ended");
+        self.1 = self.0.is_empty();
+        Ok(&self.0[..self.0.len().min(7)])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.0 = &self.0[bytes..];
+    }
+}
+
+#[test]
+fn a_source_that_has_ended_is_not_read_again() {
+    each_store(async |stack| {
+        let tenant = stack.memory.default_tenant();
+        let text = sentences(60);
+        let line = format!("{{\"user_id\":\"u\",\"content\":\"{text}\"}}\n");
+        for (format, text) in [(ImportFormat::Text, &text), (ImportFormat::JsonLines, &line)] {
+            for split in [None, split()] {
+                let options = ImportOptions::new(format!("{format:?} {split:?}"))
+                    .with_format(format)
+                    .with_default_user(user("u"))
+                    .with_split(split);
+                let report = tenant.import(Once(text.as_bytes(), false), options).await;
+                assert!(report.stopped.is_none() && report.bad == 0, "{report:?}");
+                assert_eq!((report.lines, report.blank), (1, 0));
+                assert_eq!(report.bytes, text.len() as u64);
+                assert_eq!(report.added > 1, split.is_some(), "{report:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn progress_is_told_before_vectors_are_made() {
+    each_store_embedding(&embedding(), Words::new, async |stack, words| {
+        let tenant = stack.memory.default_tenant();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (heard, embedder) = (told.clone(), words.clone());
+        let options = ImportOptions::new("f")
+            .with_format(ImportFormat::Text)
+            .with_default_user(user("u"))
+            .with_split(split())
+            .with_batch_size(4)
+            .with_progress(Callback::new(move |so_far: &ImportReport| {
+                let report = (embedder.calls() > 0, so_far.added, so_far.pending);
+                heard.lock().unwrap().push(report);
+            }));
+        let report = import(&tenant, &sentences(60), options).await;
+        assert!(report.added > 8 && report.pending == 0, "{report:?}");
+        let told = told.lock().unwrap().clone();
+        assert_eq!(told[0], (false, 0, 4), "read, and nothing is embedded");
+        assert_eq!(told[1], (true, 0, 8), "the next one beside it");
+        assert_eq!(told[2], (true, 4, 4), "the first one is written");
+        assert_eq!(told.last(), Some(&(true, report.added, 0)));
     });
 }
 
@@ -221,15 +318,20 @@ fn parts_that_are_not_reached_are_counted() {
                 .with_batch_size(4);
             let flag = CancelFlag::new();
             let raise = flag.clone();
-            let stopped = options
-                .clone()
-                .with_cancel(flag)
-                .with_progress(Callback::new(move |_: &ImportReport| raise.cancel()));
+            let stopped = options.clone().with_cancel(flag).with_progress(Callback::new(
+                move |so_far: &ImportReport| {
+                    if so_far.added > 0 {
+                        raise.cancel();
+                    }
+                },
+            ));
             let report = import(tenant, &text, stopped).await;
             assert!(report.cancelled);
-            assert_eq!(report.added, 4);
+            // Where texts are embedded, the batch that is read beside the first one goes in, too.
+            let written = if embeds { 8 } else { 4 };
+            assert_eq!(report.added, written);
             let rest = import(tenant, &text, options).await;
-            assert_eq!((rest.unchanged, rest.added, rest.pending), (4, report.pending, 0));
+            assert_eq!((rest.unchanged, rest.added, rest.pending), (written, report.pending, 0));
         };
         match embeds {
             true => each_store_embedding(&embedding(), Words::new, async |stack, _| {

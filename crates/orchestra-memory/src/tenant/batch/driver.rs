@@ -9,7 +9,8 @@ use crate::tenant::TenantMemory;
 
 /// Where batches come from, and who is told what became of them.
 pub(crate) trait BatchFeed {
-    /// Whether the caller wants it to end. Looked at before each batch.
+    /// Whether the caller wants it to end. Looked at before each batch is read; one that was read
+    /// by then is written.
     fn is_cancelled(&self) -> bool;
 
     /// The next batch of at most 1,000 memories, which may be empty; `None` at the end.
@@ -27,7 +28,9 @@ pub(crate) trait BatchFeed {
 }
 
 impl TenantMemory {
-    /// Adds every batch of a feed, until it ends, is cancelled or stops.
+    /// Adds every batch of a feed, until it ends, is cancelled or stops. Where it is cancelled, the
+    /// batch that was read is the last one written; where it stops, one that was read ahead is not
+    /// written.
     pub(crate) async fn add_batches<F: BatchFeed>(&self, feed: &mut F, policy: &BatchPolicy) {
         match self.inner().embedding.with_writes() {
             Some(_) => self.one_ahead(feed, policy).await,
@@ -54,13 +57,11 @@ impl TenantMemory {
         }
         let mut waiting = self.next_batch(feed, policy).await;
         while let Some(batch) = waiting {
-            if feed.is_cancelled() {
-                feed.not_reached(batch.len());
-                return feed.cancelled();
-            }
-            let stops = batch.result.stopped.is_some();
+            // What is embedded by now is written all the same: it is the most costly part.
+            let cancelled = feed.is_cancelled();
+            let ends = cancelled || batch.result.stopped.is_some();
             let read = async {
-                match stops {
+                match ends {
                     true => None,
                     false => self.next_batch(feed, policy).await,
                 }
@@ -74,6 +75,9 @@ impl TenantMemory {
                     feed.not_reached(next.len());
                 }
                 return;
+            }
+            if cancelled {
+                return feed.cancelled();
             }
             waiting = next;
         }

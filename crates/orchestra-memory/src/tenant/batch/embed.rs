@@ -28,10 +28,6 @@ impl TenantMemory {
         if lacking(batch).next().is_none() {
             return Ok(());
         }
-        if embedding.when == EmbedWhen::Later {
-            lacking(batch).for_each(|ready| ready.state = VectorState::Later);
-            return Ok(());
-        }
         if policy.on_conflict != OnConflict::Replace && embedding.when == EmbedWhen::Write {
             let ready = std::mem::take(&mut batch.ready);
             batch.ready = self.without_taken(context, ready, policy, &mut batch.result).await?;
@@ -44,12 +40,13 @@ impl TenantMemory {
             batch.result.note(stands_aside(attached, &active));
             return Ok(());
         }
-        if embedding.when == EmbedWhen::Background {
+        if embedding.when != EmbedWhen::Write {
             lacking(batch).for_each(|ready| ready.state = VectorState::Later);
             return Ok(());
         }
         let texts: Vec<String> = lacking(batch).map(|ready| ready.text().into_owned()).collect();
-        let made = embedding.texts(attached, context, &texts).await;
+        let context = self.embed_context(context);
+        let made = embedding.texts(attached, &context, &texts).await;
         drop(texts);
         if let Some(fault) = &made.fault {
             embedding.note_failure(fault);

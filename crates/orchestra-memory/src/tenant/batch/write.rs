@@ -31,7 +31,6 @@ impl TenantMemory {
         if result.without_vector == 0 {
             result.reason = None;
         }
-        self.queue_later(std::mem::take(&mut result.later));
         result
     }
 
@@ -89,7 +88,10 @@ impl TenantMemory {
             (part, writes) =
                 part.into_iter().map(|ready| ready.put(active.as_ref(), policy)).unzip();
             let commit = Commit::new(self.inner().ids.commit_id(), writes);
+            let later = part.iter().filter(|ready| ready.state == VectorState::Later);
+            let mut later = self.left_later(later.map(|ready| ready.id.clone()));
             let sent = self.send(context, commit).await;
+            later.learn(&sent);
             if let Err(refused) = &sent
                 && refused.may_be_the_space()
                 && space.is_a_guess()
@@ -107,6 +109,9 @@ impl TenantMemory {
                         true => self.undo_erased(context, &receipt.results).await?,
                         false => BTreeSet::new(),
                     };
+                    // Nothing is made for what was undone.
+                    erased.iter().for_each(|id| later.remove(id));
+                    drop(later);
                     for (ready, done) in part.into_iter().zip(receipt.results) {
                         if erased.contains(&done.id) {
                             result.outcomes[ready.place] = ItemOutcome::Erased(done.id);
