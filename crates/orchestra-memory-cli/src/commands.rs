@@ -26,7 +26,7 @@ use clap::CommandFactory as _;
 use orchestra_memory::{Memory, TenantMemory};
 
 use crate::app::{App, Places, Wants};
-use crate::args::{Arm, Cli, Command};
+use crate::args::{Arm, Clearable, Cli, Command, Update};
 use crate::failure::Result;
 
 /// Runs a command.
@@ -59,12 +59,18 @@ pub(crate) async fn run(command: Command, app: &mut App) -> Result<()> {
 fn wants(command: &Command) -> Wants {
     let embedder = match command {
         Command::Add(_) | Command::Import(_) | Command::Embed(_) => true,
-        Command::Update(update) => update.content.is_some() || update.embedding.is_some(),
+        Command::Update(update) => embeds(update),
         Command::Search(search) => search.arm != Arm::Keyword,
         _ => false,
     };
     let create = matches!(command, Command::Add(_) | Command::Import(_));
     Wants { create, embedder }
+}
+
+/// Whether an update takes a vector or changes the text that one is made of: author and content.
+fn embeds(update: &Update) -> bool {
+    let author = update.author.is_some() || update.clear.contains(&Clearable::Author);
+    update.content.is_some() || update.embedding.is_some() || author
 }
 
 async fn dispatch(
@@ -76,7 +82,7 @@ async fn dispatch(
 ) -> Result<()> {
     match command {
         Command::Add(add) => write::add(app, tenant, add).await,
-        Command::Update(update) => write::update(app, memory, tenant, update).await,
+        Command::Update(update) => write::update(app, tenant, update).await,
         Command::Delete(delete) => write::delete(app, tenant, delete).await,
         Command::Get(get) => read::get(app, tenant, get).await,
         Command::List(list) => read::list(app, tenant, list).await,
@@ -85,7 +91,7 @@ async fn dispatch(
             Some(file) => queries::run(app, tenant, search, file).await,
             None => search::run(app, tenant, search).await,
         },
-        Command::Import(import) => transfer::import(app, tenant, import).await,
+        Command::Import(import) => transfer::import(app, places, memory, tenant, import).await,
         Command::Export(export) => transfer::export(app, tenant, export).await,
         Command::Embed(embed) => embed::run(app, memory, tenant, embed).await,
         Command::Erase(erase) => upkeep::erase(app, tenant, erase).await,

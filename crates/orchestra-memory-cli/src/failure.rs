@@ -15,8 +15,8 @@ pub(crate) const PARTIAL: u8 = 10;
 /// The exit code after Ctrl-C, as shells have it: 128 and the signal's number.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// The back end that errors of the provider `http` name.
-const HTTP_EMBEDDER: &str = "http";
+/// The back ends that errors of embedders name.
+const EMBEDDERS: [&str; 2] = ["http", "minilm"];
 
 /// Why the program ends early.
 #[derive(Debug)]
@@ -218,7 +218,11 @@ fn causes(error: &Error) -> Vec<String> {
 fn hint(error: &Error) -> Option<&'static str> {
     match error.kind() {
         // What an embedder finds damaged is no file of the store; its messages say what to do.
-        ErrorKind::Corrupt if ["", HTTP_EMBEDDER].contains(&error.backend()) => None,
+        ErrorKind::Corrupt
+            if error.backend().is_empty() || EMBEDDERS.contains(&error.backend()) =>
+        {
+            None
+        }
         ErrorKind::Corrupt => Some(
             "Keep a copy of the file before anything else; `orchestra-memory doctor` tells more.",
         ),
@@ -311,7 +315,9 @@ mod tests {
         let text = |error: Error| Failure::from(error).to_text();
         let damaged = |backend| Error::new(ErrorKind::Corrupt, "bad page").with_backend(backend);
         assert!(text(damaged("sqlite")).contains("Keep a copy"));
-        assert_eq!(text(damaged("http")), "bad page");
+        for embedder in ["http", "minilm", ""] {
+            assert_eq!(text(damaged(embedder)), "bad page");
+        }
         let away = |message: &str| Error::new(ErrorKind::Unavailable, message);
         assert!(text(away("it is away")).contains("try again"));
         assert_eq!(text(away("it is away: pull again later")), "it is away: pull again later");

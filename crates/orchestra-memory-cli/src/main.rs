@@ -17,6 +17,7 @@ mod progress;
 mod scope;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind as ParseErrorKind;
@@ -82,7 +83,8 @@ fn run(cli: Cli) -> Result<()> {
         _ => false,
     };
     if heard {
-        runtime.spawn(watch(cancel.clone()));
+        let grace = if matches!(cli.command, Command::Model(_)) { GRACE } else { Duration::ZERO };
+        runtime.spawn(watch(cancel.clone(), grace));
     }
     let mut app = App::new(cli.global, cancel);
     let result = runtime.block_on(commands::run(cli.command, &mut app));
@@ -92,14 +94,20 @@ fn run(cli: Cli) -> Result<()> {
     result.and(flushed)
 }
 
+/// How long a pull has to stop after a second Ctrl-C: it looks at the flag ten times a second while
+/// `pip` is at work, which would work on alone if the program just ended.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// Raises the flag at the first Ctrl-C, so that what is at hand is finished; ends the program at
-/// the second, for the main thread may wait for an input that never comes.
-async fn watch(cancel: CancelFlag) {
+/// the second, after a grace, for the main thread may wait for an input that never comes.
+async fn watch(cancel: CancelFlag, grace: Duration) {
     if tokio::signal::ctrl_c().await.is_err() {
         return;
     }
     cancel.cancel();
     if tokio::signal::ctrl_c().await.is_ok() {
+        // The main thread ends the program if it comes to its end meanwhile.
+        std::thread::sleep(grace);
         std::process::exit(i32::from(failure::INTERRUPTED));
     }
 }

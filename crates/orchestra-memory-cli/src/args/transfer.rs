@@ -53,7 +53,7 @@ pub(crate) struct Import {
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-    /// Write the vectors too
+    /// Write the vectors too; not needed where a model makes them, which does so at the import
     #[arg(long)]
     pub(crate) with_vectors: bool,
     /// Write to a file, which is whole or not there; without, to standard output

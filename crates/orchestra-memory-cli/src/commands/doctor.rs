@@ -176,7 +176,7 @@ async fn examine(app: &App) -> Vec<Check> {
     };
     checks.push(Check::ok("store", format!("{} opens", app::shown(&places.url))));
     match unopened {
-        None => checks.push(vectors::embedder(&memory, &places)),
+        None => checks.push(vectors::embedder(&memory, &places).await),
         // The model's files have had their say.
         Some(_) if model_failed => {}
         Some(failure) => checks.push(vectors::unopened(&failure)),

@@ -128,7 +128,7 @@ fn get(app: &mut App, args: &ModelPull) -> Result<()> {
     let interrupted = || Failure::Interrupted("interrupted: pull again to go on".to_owned());
     let report = match pulled {
         Ok(report) => report,
-        // A terminal's Ctrl-C reaches `pip` as well, which may end before the flag is looked at.
+        // What ends this may have ended `pip`, too, before the flag was looked at.
         Err(_) if app.cancel.is_cancelled() => return Err(interrupted()),
         Err(error) => return Err(error.into()),
     };

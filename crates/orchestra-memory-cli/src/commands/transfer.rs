@@ -5,14 +5,14 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use orchestra_memory::{
-    AgentId, BadLine, Callback, Error, ErrorKind, ExportOptions, ExportReport, ImportFormat,
-    ImportOptions, ImportReport, SplitOptions, TenantMemory, UserId,
+    AgentId, BadLine, Callback, EmbedWhen, Error, ExportOptions, ExportReport, ImportFormat,
+    ImportOptions, ImportReport, Memory, SplitOptions, TenantMemory, UserId, is_refused_by_space,
 };
 use serde_json::json;
 use tempfile::NamedTempFile;
 
 use super::write::{MAKES_UP, on_conflict};
-use crate::app::{App, utf8};
+use crate::app::{App, Places, utf8};
 use crate::args::{Export, Format, Import};
 use crate::failure::{Failure, Result, describe};
 use crate::output::complain;
@@ -23,14 +23,24 @@ use crate::{human, lines, scope};
 const TEXT_EXTENSIONS: [&str; 3] = ["txt", "md", "markdown"];
 
 /// `import`.
-pub(crate) async fn import(app: &mut App, tenant: &TenantMemory, import: &Import) -> Result<()> {
+pub(crate) async fn import(
+    app: &mut App,
+    places: &Places,
+    memory: &Memory,
+    tenant: &TenantMemory,
+    import: &Import,
+) -> Result<()> {
     let (reader, size) = lines::open(&import.file)?;
     let progress = Progress::new(&app.output, "importing", size);
-    let options = import_options(app, import, &progress)?;
+    // Until the first batch has been read.
+    progress.message("reading".to_owned());
+    let embeds = memory.embedder().is_some() && places.settings.embedding.when == EmbedWhen::Write;
+    let options = import_options(app, import, embeds, &progress)?;
     let report = tenant.import(reader, options).await;
     progress.finish();
     // What went in has gone in, whoever reads the summary: a closed pipe is the least of the news.
     let shown = show_import(app, &report);
+    let refused = refused(&report);
     let ImportReport { stopped, lines, bad, cancelled, .. } = report;
     match (stopped, cancelled, bad) {
         (Some(error), ..) => Err(error.into()),
@@ -38,14 +48,40 @@ pub(crate) async fn import(app: &mut App, tenant: &TenantMemory, import: &Import
             "interrupted after line {lines}: import it again to go on"
         ))),
         (None, false, 0) => shown,
-        (None, false, bad) => Err(Failure::Partial(format!(
-            "{bad} of {} could not be taken",
-            human::count(lines, "line", "lines")
-        ))),
+        (None, false, _) => Err(Failure::Partial(refused)),
     }
 }
 
-fn import_options(app: &App, import: &Import, progress: &Progress) -> Result<ImportOptions> {
+/// How many memories the lines made up, a bad line for one; `None` where each line was one.
+fn memories(report: &ImportReport) -> Option<u64> {
+    let memories = counted(report);
+    (memories + report.blank > report.lines).then_some(memories)
+}
+
+/// All that a report counts beside blank lines.
+fn counted(report: &ImportReport) -> u64 {
+    let written = report.added + report.replaced;
+    let known = report.unchanged + report.skipped + report.erased;
+    written + known + report.bad + report.pending
+}
+
+/// What was not taken, and of how many.
+fn refused(report: &ImportReport) -> String {
+    let all = match memories(report) {
+        // A line that was split is counted with each of its parts.
+        Some(memories) => human::count(memories, "memory", "memories"),
+        None => human::count(report.lines, "line", "lines"),
+    };
+    format!("{} of {all} could not be taken", human::grouped(report.bad))
+}
+
+/// `embeds`: what is read is embedded before it is written.
+fn import_options(
+    app: &App,
+    import: &Import,
+    embeds: bool,
+    progress: &Progress,
+) -> Result<ImportOptions> {
     let name = match &import.source {
         Some(name) => name.clone(),
         None => import.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -71,9 +107,30 @@ fn import_options(app: &App, import: &Import, progress: &Progress) -> Result<Imp
     }));
     let bar = progress.clone();
     Ok(options.with_progress(Callback::new(move |so_far: &ImportReport| {
-        bar.done(so_far.bytes);
-        bar.message(human::count(so_far.lines, "line", "lines"));
+        bar.done(written_bytes(so_far));
+        bar.message(how_far(so_far.lines, so_far.pending, embeds));
     })))
+}
+
+/// How much of what was read is written, in bytes: by the share of the memories.
+fn written_bytes(report: &ImportReport) -> u64 {
+    let read = u128::from(counted(report));
+    if read == 0 {
+        return report.bytes;
+    }
+    let bytes = u128::from(report.bytes) * (read - u128::from(report.pending)) / read;
+    u64::try_from(bytes).unwrap_or(report.bytes)
+}
+
+/// How far an import is: what was read, and what of it is on its way.
+fn how_far(lines: u64, pending: u64, embeds: bool) -> String {
+    let lines = human::count(lines, "line", "lines");
+    let memories = human::count(pending, "memory", "memories");
+    match (pending, embeds) {
+        (0, _) => lines,
+        (_, true) => format!("{lines}, embedding and writing {memories}"),
+        (_, false) => format!("{lines}, writing {memories}"),
+    }
 }
 
 /// How the input is written: as was said, or by the file's extension.
@@ -111,7 +168,10 @@ fn tell_bad_line(bad: &BadLine, json: bool) {
         // Whether anybody reads it must not decide what goes in.
         let _ = writeln!(io::stdout(), "{line}");
     } else {
-        complain(&format!("line {}: {}", bad.line, human::one_line(bad.error.message())));
+        // Of a line that was split, which part.
+        let id = bad.error.context().iter().find(|(key, _)| *key == "id");
+        let id = id.map(|(_, id)| format!(", {}", human::one_line(id))).unwrap_or_default();
+        complain(&format!("line {}{id}: {}", bad.line, human::one_line(bad.error.message())));
     }
 }
 
@@ -128,6 +188,7 @@ fn show_import(app: &mut App, report: &ImportReport) -> Result<()> {
             "erased": report.erased,
             "bad": report.bad,
             "pending": report.pending,
+            "removed": report.removed,
             "without_vector": report.without_vector,
             "cancelled": report.cancelled,
         } }));
@@ -141,13 +202,17 @@ fn show_import(app: &mut App, report: &ImportReport) -> Result<()> {
         (report.bad, "bad"),
         (report.blank, "blank"),
         (report.pending, "not written"),
+        (report.removed, "left over and removed"),
     ];
     let counts: Vec<_> = counts
         .iter()
         .filter(|(number, _)| *number > 0)
         .map(|(number, what)| format!("{} {what}", human::grouped(*number)))
         .collect();
-    let lines = human::count(report.lines, "line", "lines");
+    let mut lines = human::count(report.lines, "line", "lines");
+    if let Some(memories) = memories(report) {
+        lines.push_str(&format!(" as {}", human::count(memories, "memory", "memories")));
+    }
     let counts = if counts.is_empty() { "nothing in it".to_owned() } else { counts.join(", ") };
     app.output.note(format!("{lines}: {counts}"))?;
     if report.without_vector > 0 {
@@ -157,7 +222,7 @@ fn show_import(app: &mut App, report: &ImportReport) -> Result<()> {
         };
         let text = match &report.without_vector_reason {
             // The embedder has no part in the tenant's vectors.
-            Some(error) if error.kind() == ErrorKind::Config => error.message().to_owned(),
+            Some(error) if is_refused_by_space(error) => error.message().to_owned(),
             Some(error) => format!("{}; {MAKES_UP}", error.message()),
             None => MAKES_UP.to_owned(),
         };
@@ -277,6 +342,35 @@ mod tests {
         assert_eq!(tokens("180"), SplitOptions::default());
         assert_eq!((tokens("16").target_tokens, tokens("16").max_tokens), (16, 21));
         assert_eq!(tokens("8192").max_tokens, 10_922);
+    }
+
+    #[test]
+    fn parts_of_lines_are_counted_as_what_they_are() {
+        let report = |lines, added, bad, blank| {
+            let mut report = ImportReport::default();
+            (report.lines, report.added) = (lines, added);
+            (report.bad, report.blank) = (bad, blank);
+            report
+        };
+        let text = |report: ImportReport| refused(&report);
+        assert_eq!(text(report(12, 2, 9, 1)), "9 of 12 lines could not be taken");
+        assert_eq!(text(report(1, 2, 24, 0)), "24 of 26 memories could not be taken");
+        assert_eq!(memories(&report(12, 2, 9, 1)), None);
+        assert_eq!(memories(&report(2, 26, 0, 1)), Some(26));
+        assert_eq!(how_far(1_000, 0, true), "1,000 lines");
+        assert_eq!(how_far(1_000, 1, false), "1,000 lines, writing 1 memory");
+        assert_eq!(how_far(1_000, 500, true), "1,000 lines, embedding and writing 500 memories");
+    }
+
+    #[test]
+    fn what_is_not_written_yet_is_no_progress() {
+        let bytes = |added, pending| {
+            let mut report = ImportReport::default();
+            (report.bytes, report.added, report.pending) = (4_000, added, pending);
+            written_bytes(&report)
+        };
+        assert_eq!((bytes(0, 500), bytes(500, 500), bytes(500, 0)), (0, 2_000, 4_000));
+        assert_eq!(bytes(0, 0), 4_000, "blank lines are done with");
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use orchestra_memory::{
-    AddOptions, AddOutcome, Change, Error, Memory, MemoryId, MetaKey, Metadata, MetadataChange,
-    NewMemory, OnConflict, Patch, Result as CoreResult, Revision, TenantMemory, Timestamp,
-    UpdateOptions, VectorState,
+    AddOptions, AddOutcome, Change, Error, MemoryId, MetaKey, Metadata, MetadataChange, NewMemory,
+    OnConflict, Patch, Result as CoreResult, Revision, TenantMemory, Timestamp, UpdateOptions,
+    VectorState,
 };
 use serde_json::{Value, json};
 
@@ -33,14 +33,14 @@ pub(crate) async fn add(app: &mut App, tenant: &TenantMemory, add: &Add) -> Resu
     };
     let replayed = if receipt.replayed { " (by an earlier request)" } else { "" };
     app.output.note(format!("{verb} {}{replayed}", human::safe(receipt.id.as_str())))?;
-    match receipt.vector {
-        VectorState::Missing => note_missing(app, receipt.vector_reason.as_deref()),
-        _ => Ok(()),
-    }
+    note_missing(app, receipt.vector, receipt.vector_reason.as_deref())
 }
 
-/// Says that a text was stored and its vector was not.
-fn note_missing(app: &mut App, why: Option<&str>) -> Result<()> {
+/// Says that a text was stored and its vector was not, where that is so.
+fn note_missing(app: &mut App, vector: VectorState, why: Option<&str>) -> Result<()> {
+    if vector != VectorState::Missing {
+        return Ok(());
+    }
     let why = human::one_line(why.unwrap_or("it could not be made"));
     let text = format!("note: stored without a vector: {why}; {MAKES_UP}");
     app.output.note(app.output.style().dim(&text))
@@ -84,29 +84,19 @@ fn new_memory(app: &App, add: &Add) -> Result<NewMemory> {
 }
 
 /// `update`.
-pub(crate) async fn update(
-    app: &mut App,
-    memory: &Memory,
-    tenant: &TenantMemory,
-    update: &Update,
-) -> Result<()> {
+pub(crate) async fn update(app: &mut App, tenant: &TenantMemory, update: &Update) -> Result<()> {
     let id = MemoryId::new(&update.id)?;
     let patch = patch(app, update)?;
     let mut options = UpdateOptions::new();
     if let Some(revision) = &update.if_revision {
         options = options.with_if_revision(Revision::new(revision)?);
     }
-    let item = tenant.update(&id, &patch, options).await?;
+    let receipt = tenant.update_with(&id, &patch, options).await?;
     if app.output.is_json() {
-        return app.output.json(&item);
+        return app.output.json(&receipt);
     }
     app.output.note(format!("updated {}", human::safe(id.as_str())))?;
-    // Nothing else was embedded in this process.
-    let embedding = memory.embedding_state().await;
-    match embedding.failures {
-        0 => Ok(()),
-        _ => note_missing(app, embedding.last_failure.as_deref()),
-    }
+    note_missing(app, receipt.vector, receipt.vector_reason.as_deref())
 }
 
 fn patch(app: &App, update: &Update) -> Result<Patch> {

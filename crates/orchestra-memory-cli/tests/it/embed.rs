@@ -174,15 +174,55 @@ fn every_tenant_gets_its_turn() {
     assert!(run.out.contains("a: nothing was missing\n") && run.err.contains("own: "), "{run:?}");
 }
 
+#[test]
+fn a_fault_of_the_server_is_none_of_the_tenants() {
+    let world = World::new();
+    world.file("none.toml", NONE);
+    for tenant in ["a", "b", "own"] {
+        let own: &[&str] = if tenant == "own" { &["--embedding", "[1,2]"] } else { &[] };
+        let args = ["add", "tea", "--user", "u", "--tenant", tenant, "--config", "none.toml"];
+        world.object(&[&args, own].concat());
+    }
+    let nowhere = Stub::start(|_| Reply::new(404, "application/json", "{}"));
+    world.file("http.toml", nowhere.settings("stub"));
+    let run = world.run(&embed(&["--all-tenants", "--json"]));
+    assert_eq!((run.code, &run.error()["kind"]), (9, &json!("config")), "{run:?}");
+    assert_eq!(run.error()["context"]["tenant"], "a");
+    assert_eq!(
+        run.lines(),
+        [json!({"embed_all": {"tenants": 1, "refused": 0, "missing_before": 1, "embedded": 0,
+            "stale": 0, "failed": 0, "cancelled": false}})]
+    );
+    assert_eq!(nowhere.seen().len(), 1, "nothing else is sent to it");
+    let run = world.run(&embed(&["--all-tenants"]));
+    assert_eq!((run.code, run.out.as_str()), (9, ""), "nothing was done: {run:?}");
+    // With a server that is there, the tenant of another space is passed over.
+    let stub = Stub::embedding();
+    world.file("http.toml", stub.settings("stub"));
+    let run = world.run(&embed(&["--all-tenants"]));
+    assert_eq!(
+        (run.code, run.out.as_str()),
+        (10, "a: 1 embedded\nb: 1 embedded\n3 tenants: 2 embedded\n"),
+        "{run:?}"
+    );
+    let run = world.run(&embed(&["--all-tenants"]));
+    assert!(run.out.ends_with("b: nothing was missing\n3 tenants: nothing was embedded\n"));
+}
+
 /// A server that stops at its third request until it is let go.
 fn stopping() -> (Stub, Arc<AtomicUsize>) {
+    stopping_at(3)
+}
+
+/// A server that stops at a request until it is let go.
+fn stopping_at(request: usize) -> (Stub, Arc<AtomicUsize>) {
     let state = Arc::new(AtomicUsize::new(0));
     let seen = state.clone();
-    let stub = Stub::start(move |request| {
-        if seen.fetch_add(1, Ordering::SeqCst) == 2 {
+    let stub = Stub::start(move |asked| {
+        if seen.fetch_add(1, Ordering::SeqCst) + 1 == request {
             until("the test", || seen.load(Ordering::SeqCst) >= 1_000);
         }
-        Reply::vectors(request, three)
+        Reply::vectors(asked, three)
     });
     (stub, state)
 }
@@ -208,6 +248,29 @@ fn ctrl_c_finishes_the_step_and_the_next_run_goes_on() {
     assert_eq!(world.vectors(), (done, 200 - done));
     assert_eq!(world.object(&embed(&[]))["embed"]["embedded"], 200 - done);
     assert_eq!(world.vectors(), (200, 0));
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interruption_says_one_thing_and_it_is_true() {
+    let world = World::new();
+    fill(&world, 200);
+    let (stub, state) = stopping_at(1);
+    world.file("http.toml", stub.settings("stub"));
+    let child = world.start(&embed(&["--batch-size", "10"]), &[]);
+    until("the first request", || state.load(Ordering::SeqCst) == 1);
+    crate::world::interrupt(&child);
+    state.store(1_000, Ordering::SeqCst);
+    let run = wait(child);
+    assert_eq!(run.code, 130, "{run:?}");
+    // The signal may take longer than the answer.
+    let (done, _) = world.vectors();
+    let out = if done == 0 { String::new() } else { format!("default: {done} embedded\n") };
+    assert_eq!(run.out, out, "{run:?}");
+    let end = format!("interrupted after {done} of 200 memories: run it again to go on");
+    assert_eq!(run.err, format!("orchestra-memory: {end}\n"));
+    let run = world.run(&embed(&[]));
+    assert_eq!((run.code, run.out), (0, format!("default: {} embedded\n", 200 - done)));
 }
 
 #[test]

@@ -73,6 +73,66 @@ fn texts_are_embedded_and_searched_both_ways() {
 }
 
 #[test]
+fn what_is_embedded_of_an_update_is_the_new_text() {
+    let stub = Stub::embedding();
+    let world = world(&stub);
+    world.add("a", "green tea");
+    for (args, text) in [
+        (["--author", "Ada"], "Ada: green tea"),
+        (["--content", "a dog"], "Ada: a dog"),
+        (["--clear", "author"], "a dog"),
+    ] {
+        let seen = stub.texts().len();
+        let item = world.object(&[&["update", "a"], &args[..]].concat());
+        assert_eq!((&item["id"], &item["vector"]), (&json!("a"), &json!("made")), "{args:?}");
+        assert_eq!(stub.texts()[seen..], [text], "{args:?}");
+        assert_eq!(world.vectors(), (1, 0));
+    }
+    // What is no part of the text needs no embedder.
+    let (seen, before) = (stub.seen().len(), world.object(&["get", "a", "--with-vectors"]));
+    for args in [&["--meta", "k=v"][..], &["--role", "user", "--kind", "message"]] {
+        let item = world.object(&[&["update", "a"], args].concat());
+        assert_eq!((&item["id"], &item["vector"]), (&json!("a"), &json!("kept")), "{args:?}");
+    }
+    let after = world.object(&["get", "a", "--with-vectors"]);
+    assert_eq!((stub.seen().len(), &after["vectors"]), (seen, &before["vectors"]));
+}
+
+#[test]
+fn an_arm_that_was_asked_for_needs_a_memory_with_a_vector() {
+    let away = Stub::start(|_| Reply::new(503, "text/plain", "later"));
+    let world = world(&away);
+    // The first attempt declares the tenant's space, and brings no vector.
+    world.object(&["add", "green tea", "--user", "u", "--id", "a"]);
+    assert_eq!(world.run(&["embed", "--missing"]).code, 6);
+    let good = Stub::embedding();
+    world.settings(good.settings("stub"));
+    assert!(!world.object(&["stats"])["spaces"]["active"].is_null());
+    assert_eq!(world.vectors(), (0, 1));
+    let found = world.object(&["search", "tea"]);
+    assert_eq!((hit_ids(&found), &found["arms_used"]), (vec!["a"], &json!(["keyword"])));
+    let none = "none of the tenant's memories has a vector yet";
+    assert!(found["notes"][0].as_str().unwrap().contains(none), "{found}");
+    for arm in ["vector", "both"] {
+        let error = world.error(&["search", "tea", "--arm", arm], 2);
+        assert!(error["message"].as_str().unwrap().contains(none), "{arm}: {error}");
+    }
+    // With a vector of one memory and none of another, both ways are searched, with a note.
+    world.object(&["add", "a dog", "--user", "u", "--id", "b"]);
+    for arm in ["auto", "vector", "both"] {
+        let found = world.object(&["search", "pet", "--arm", arm]);
+        assert_eq!(hit_ids(&found), ["b"], "{arm}");
+        let note = found["notes"][0].as_str().unwrap();
+        assert!(note.contains("have no vector yet") && note.contains("embed --missing"), "{note}");
+    }
+    world.object(&["embed", "--missing"]);
+    for arm in ["auto", "vector", "both"] {
+        let found = world.object(&["search", "pet", "--arm", arm]);
+        assert_eq!((hit_ids(&found)[0], &found["notes"]), ("b", &json!([])), "{arm}");
+    }
+}
+
+#[test]
 fn the_key_goes_to_the_server_and_nowhere_else() {
     let stub = Stub::start(|request| {
         match request.header("authorization") == Some(&format!("Bearer {KEY}")) {
@@ -107,12 +167,13 @@ fn the_key_goes_to_the_server_and_nowhere_else() {
 
 #[test]
 fn answers_that_make_no_sense_are_refused_and_nothing_is_lost() {
-    let answers: [(&str, Answer, i32); 5] = [
+    let answers: [(&str, Answer, i32); 6] = [
         ("html", |_| Reply::new(200, "text/html", "<html>secret</html>"), 7),
         ("length", |request| Reply::vectors(request, |_| vec![1.0; 5]), 7),
         ("none", |_| Reply::new(200, "application/json", "{\"data\": []}"), 7),
         ("zeros", |request| Reply::vectors(request, |_| vec![0.0; 3]), 7),
         ("away", |_| Reply::new(503, "text/html", "<html>secret</html>"), 6),
+        ("nowhere", |_| Reply::new(404, "text/html", "<html>secret</html>"), 9),
     ];
     for (name, answer, code) in answers {
         let good = Stub::embedding();
@@ -137,6 +198,11 @@ fn answers_that_make_no_sense_are_refused_and_nothing_is_lost() {
         let run = world.run(&["update", "a", "--content", "white tea"]);
         assert_eq!(run.code, 0, "{name}: {run:?}");
         assert!(run.out.contains("note: stored without a vector: "), "{name}: {run:?}");
+        let item = world.object(&["update", "a", "--author", "Ada"]);
+        assert_eq!((&item["author"], &item["vector"]), (&json!("Ada"), &json!("missing")));
+        assert!(!item["vector_reason"].as_str().unwrap().contains("secret"), "{item}");
+        let run = world.run(&["update", "a", "--meta", "k=v"]);
+        assert_eq!(run.out, "updated a\n", "{name}: its text is as it was");
         let run = world.run(&["embed", "--missing"]);
         assert_eq!(run.code, code, "{name}: {run:?}");
         assert_eq!(world.vectors(), (0, 3), "{name}");
@@ -146,6 +212,29 @@ fn answers_that_make_no_sense_are_refused_and_nothing_is_lost() {
         assert_eq!(world.object(&["embed", "--missing"])["embed"]["embedded"], 3, "{name}");
         assert_eq!(world.vectors(), (3, 0), "{name}");
     }
+}
+
+#[test]
+fn what_an_update_says_of_the_vector() {
+    let stub = Stub::embedding();
+    let world = world(&stub);
+    let update = |id: &str, args: &[&str], vector: &str| {
+        let item = world.object(&[&["update", id], args].concat());
+        assert_eq!((&item["id"], &item["vector"]), (&json!(id), &json!(vector)), "{args:?}");
+        assert_eq!(item.get("vector_reason"), None, "{item}");
+    };
+    world.add("a", "green tea");
+    update("a", &["--content", "a dog"], "made");
+    update("a", &["--meta", "k=v"], "kept");
+    update("a", &["--embedding", "[1,0,0]"], "supplied");
+    update("a", &["--clear", "embedding"], "cleared");
+    assert_eq!(world.vectors(), (0, 1));
+    world.object(&["embed", "--missing"]);
+    world.settings("[embedding]\nprovider = \"none\"\n");
+    update("a", &["--importance", "0.5"], "kept");
+    assert_eq!(world.vectors(), (1, 0));
+    update("a", &["--author", "Ada"], "no_embedder");
+    assert_eq!(world.vectors(), (0, 1), "it was that of another text");
 }
 
 #[test]

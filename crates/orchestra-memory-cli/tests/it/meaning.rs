@@ -63,6 +63,9 @@ fn a_question_finds_what_no_word_of_it_does() {
     assert_eq!(run.code, 0, "{run:?}");
     assert!(run.out.lines().all(|line| line.starts_with("ok ")), "{run:?}");
     assert!(run.out.contains("auto: vectors of 384/cosine/all-MiniLM-L6-v2"), "{run:?}");
+    let line = run.out.lines().find(|line| line.starts_with("ok    embedding")).unwrap();
+    let instructions = ["avx512", "avx2", "neon", "scalar"];
+    assert!(instructions.iter().any(|name| line.ends_with(&format!(", with {name}"))), "{line}");
 }
 
 #[test]
@@ -171,6 +174,30 @@ fn a_tenant_with_vectors_of_its_own_is_left_alone() {
     let found = world.object(&["search", "puppy", "--vector", "[1,0]", "--arm", "both"]);
     assert_eq!(found["arms_used"], json!(["keyword", "vector"]));
     assert_eq!(world.error(&["embed", "--missing"], 9)["kind"], "config");
+    let file = world.file("c.jsonl", "{\"id\": \"c\", \"user_id\": \"u\", \"content\": \"x\"}\n");
+    let run = world.run(&["import", &file]);
+    assert!(run.out.contains("1 memory has no vector: the tenant's vectors are"), "{run:?}");
+    assert!(!run.out.contains("embed --missing"), "that would make none: {run:?}");
     let run = world.run(&["doctor"]);
     assert!(run.code == 0 && run.out.contains("the callers' own"), "{run:?}");
+}
+
+#[test]
+fn what_is_exported_without_vectors_gets_them_again_and_with_them_is_the_callers() {
+    let Some(world) = World::with_model() else { return };
+    fill(&world, &[]);
+    let (_, _, question) = PAIRS[2];
+    world.json(&["export", "-o", "plain.jsonl"]);
+    world.json(&["export", "--with-vectors", "-o", "vectors.jsonl"]);
+    let search = |store: &str| world.object(&["search", question, "--store", store]);
+    world.object(&["import", "plain.jsonl", "--store", "plain.db"]);
+    assert_eq!(first(&search("plain.db")), Some("puppy"));
+    world.object(&["import", "vectors.jsonl", "--store", "vectors.db"]);
+    let found = search("vectors.db");
+    assert!(found["notes"][0].as_str().unwrap().contains("the caller's own"), "{found}");
+    // A model that is asked for by name takes them for its own.
+    world.file("minilm.toml", "[embedding]\nprovider = \"minilm\"\n");
+    let args = ["import", "vectors.jsonl", "--store", "named.db", "--config", "minilm.toml"];
+    assert_eq!(world.object(&args)["import"]["added"], 4);
+    assert_eq!(first(&search("named.db")), Some("puppy"));
 }

@@ -139,6 +139,7 @@ fn what_needs_a_damaged_model_says_so_and_the_rest_works() {
     assert!(run.err.contains("--arm keyword") && !run.err.contains("Keep a copy"), "{run:?}");
     let run = with_minilm(&world, &["embed", "--missing"], &hollow);
     assert_eq!((run.code, run.err.matches(remedy).count()), (7, 1), "{run:?}");
+    assert!(!run.err.contains("Keep a copy"), "the store is sound: {run:?}");
     // To remember comes first: it is stored, and the receipt tells what is missing.
     let args = ["add", "black tea", "--user", "u", "--id", "b", "--json"];
     let receipt = &with_minilm(&world, &args, &hollow).lines()[0];
@@ -169,6 +170,48 @@ fn what_needs_a_damaged_model_says_so_and_the_rest_works() {
     };
     let args = ["search", "black", "--arm", "keyword", "--json"];
     assert_eq!(ids(with_minilm(&world, &args, &hollow)), ["b"]);
+}
+
+#[test]
+fn a_damaged_model_that_was_merely_found_is_told_as_well() {
+    let world = World::new();
+    world.add("a", "green tea");
+    let (short, hollow) = (hollow_model(&world, "short"), hollow_model(&world, "hollow"));
+    File::options().write(true).open(short.join(FILES[1].0)).unwrap().set_len(7).unwrap();
+    let vector = format!("[{}1]", "0,".repeat(383));
+    let args = ["add", "x", "--user", "u", "--embedding", &vector];
+    assert_eq!(with_minilm(&world, &args, &hollow).code, 0, "the tenant has the model's space");
+    let run = |args: &[&str], folder: &Path| {
+        let folder = folder.to_str().unwrap();
+        world.run_in(args, &[("ORCHESTRA_MEMORY_MODEL_DIR", folder)])
+    };
+    let file = world.file("i.jsonl", "{\"id\": \"i\", \"user_id\": \"u\", \"content\": \"x\"}");
+    let writes = [
+        &["add", "black tea", "--user", "u"][..],
+        &["import", &file],
+        &["update", "a", "--content", "white tea"],
+        &["update", "a", "--author", "Ada"],
+    ];
+    let reads = [&["search", "tea"][..], &["embed", "--missing"]];
+    for args in writes.iter().chain(&reads) {
+        assert_eq!(run(args, &short).code, 7, "a wrong size is seen first: {args:?}");
+    }
+    assert_eq!(world.count(), 2, "and nothing is done");
+    world.file("refuse.toml", "[embedding]\non_failure = \"refuse\"\n");
+    for args in writes {
+        let refused = run(&[args, &["--config", "refuse.toml"]].concat(), &hollow);
+        assert_eq!(refused.code, 7, "{args:?}: {refused:?}");
+    }
+    assert_eq!(world.count(), 2);
+    for args in writes {
+        let stored = run(args, &hollow);
+        assert_eq!(stored.code, 0, "{args:?}: {stored:?}");
+        assert!(stored.out.contains("note: ") && stored.out.contains("model pull"), "{stored:?}");
+    }
+    for args in reads {
+        assert_eq!(run(args, &hollow).code, 7, "{args:?}");
+    }
+    assert_eq!((world.count(), run(&["search", "tea", "--arm", "keyword"], &hollow).code), (4, 0));
 }
 
 #[test]
@@ -260,6 +303,45 @@ fn ctrl_c_stops_a_pull_and_the_next_one_goes_on() {
     let asked = Stub::start(|_| Reply::new(503, "text/plain", "later"));
     assert_eq!(pull_from(&world, &asked).code, 6);
     assert_eq!(asked.seen()[0].range(), there, "it goes on where it stopped");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_second_ctrl_c_leaves_no_pip_at_work() {
+    use std::process::{Command, Stdio};
+
+    use crate::world::{interrupt, until, wait};
+
+    let world = World::new();
+    let (bin, process) = (world.path("bin"), world.path("process"));
+    fs::create_dir(&bin).unwrap();
+    // Written by another process: a file that is open for writing in any cannot be started.
+    let script = "mkdir -p bin && cat > bin/python3 && chmod 755 bin/python3";
+    let mut writer = Command::new("sh");
+    writer.args(["-c", script]).current_dir(world.path("")).stdin(Stdio::piped());
+    let mut writer = writer.spawn().unwrap();
+    let at = process.display();
+    let text = format!("#!/bin/sh\necho $$ > '{at}.new'\nmv '{at}.new' '{at}'\nexec sleep 120\n");
+    std::io::Write::write_all(&mut writer.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success());
+
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let args = ["model", "pull", "--from", "pip", "--folder", "m", "--json"];
+    let child = world.start(&args, &[("PATH", path.as_str())]);
+    until("pip", || process.exists());
+    let number = fs::read_to_string(&process).unwrap();
+    let is_alive = || {
+        let mut kill = Command::new("kill");
+        kill.args(["-0", number.trim()]).stderr(Stdio::null());
+        kill.status().unwrap().success()
+    };
+    assert!(is_alive());
+    (0..3).for_each(|_| interrupt(&child));
+    let run = wait(child);
+    assert_eq!((run.code, run.error()["kind"].as_str()), (130, Some("interrupted")), "{run:?}");
+    assert!(!is_alive());
+    let left: Vec<_> = fs::read_dir(world.path("m")).unwrap().map(|f| f.unwrap()).collect();
+    assert!(left.iter().all(|file| file.file_name() == "pull.lock"), "{left:?}");
 }
 
 #[test]

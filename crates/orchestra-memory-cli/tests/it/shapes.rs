@@ -33,7 +33,9 @@ fn writes() {
         "updated_at",
         "user_id",
     ];
-    assert_eq!(keys(&world.object(&["update", "b", "--content", "y"])), item);
+    let updated = world.object(&["update", "b", "--content", "y"]);
+    assert_eq!(keys(&updated), [&item[..], &["vector"]].concat());
+    assert_eq!(updated["vector"], "no_embedder");
     assert_eq!(keys(&world.object(&["get", "b"])), item);
     assert_eq!(keys(&world.object(&["delete", "b"])), ["deleted", "id"]);
     let many = world.json(&["get", "a", "a"]);
@@ -92,6 +94,7 @@ fn transfers() {
             "erased",
             "lines",
             "pending",
+            "removed",
             "replaced",
             "skipped",
             "unchanged",

@@ -125,6 +125,50 @@ fn long_lines_are_split_and_short_ones_are_not() {
 }
 
 #[test]
+fn parts_that_are_not_taken_are_counted_as_parts() {
+    let world = World::new();
+    let file = world.file("notes.md", document());
+    let import = ["import", &file, "--user", "u", "--split"];
+    let run = world.run(&import);
+    let parts = world.count();
+    assert!(parts >= 3, "{parts}");
+    assert_eq!(run.out, format!("1 line as {parts} memories: {parts} added\n"));
+    // Their ids are taken by other texts, but for the first.
+    let ids = world.ids();
+    let (kept, others) = ids.split_first().unwrap();
+    for id in others {
+        world.object(&["update", id, "--content", "something else"]);
+    }
+    let run = world.run(&import);
+    let bad = parts - 1;
+    assert_eq!(run.code, 10, "{run:?}");
+    let out = format!("1 line as {parts} memories: 1 there already, {bad} bad\n");
+    assert_eq!(run.out, out, "{run:?}");
+    let end = format!("{bad} of {parts} memories could not be taken\n");
+    assert!(run.err.ends_with(&end), "{run:?}");
+    for id in others {
+        assert_eq!(run.err.matches(&format!("line 1, {id}: ")).count(), 1, "{id}: {run:?}");
+    }
+    assert!(!run.err.contains(&format!("line 1, {kept}: ")), "{run:?}");
+}
+
+#[test]
+fn a_document_that_is_replaced_leaves_no_part_behind() {
+    let world = World::new();
+    let line = |content: &str| json!({"id": "doc", "user_id": "u", "content": content}).to_string();
+    let file = world.file("in.jsonl", line(&document()));
+    let args = ["import", &file, "--split", "--if-exists", "replace"];
+    let report = world.object(&args)["import"].take();
+    let parts = world.count();
+    assert!(parts >= 3 && report["removed"] == 0, "{report}");
+    assert_eq!(world.object(&args)["import"]["removed"], 0, "the same text has the same parts");
+    world.file("in.jsonl", line("a cup of tea"));
+    let run = world.run(&args);
+    assert_eq!(run.out, format!("1 line: 1 added, {parts} left over and removed\n"), "{run:?}");
+    assert_eq!(world.ids(), ["doc"]);
+}
+
+#[test]
 fn broken_characters_are_bad_lines_by_number() {
     let world = World::new();
     let lines: [&[u8]; 8] = [

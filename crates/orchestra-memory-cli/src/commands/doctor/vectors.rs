@@ -51,7 +51,7 @@ pub(super) fn model(app: &App, places: &Places) -> Option<Check> {
 }
 
 /// What makes vectors, and when.
-pub(super) fn embedder(memory: &Memory, places: &Places) -> Check {
+pub(super) async fn embedder(memory: &Memory, places: &Places) -> Check {
     let settings = &places.settings.embedding;
     let provider = settings.chosen_provider();
     let Some(embedder) = memory.embedder() else {
@@ -69,12 +69,19 @@ pub(super) fn embedder(memory: &Memory, places: &Places) -> Check {
         EmbedWhen::Background => "in the background",
         EmbedWhen::Later => "by `orchestra-memory embed --missing`",
     };
-    let asked = match embedder.source {
-        EmbedderSource::Http => "; the server was not asked",
-        _ => "",
+    let more = match embedder.source {
+        EmbedderSource::Http => "; the server was not asked".to_owned(),
+        _ => instructions(memory).await,
     };
-    let detail = format!("{}: vectors of {}, made {when}{asked}", provider.name(), embedder.space);
+    let detail = format!("{}: vectors of {}, made {when}{more}", provider.name(), embedder.space);
     Check::ok("embedding", detail)
+}
+
+/// The processor's instructions that the local model computes with.
+async fn instructions(memory: &Memory) -> String {
+    let health = memory.embedding_state().await.health;
+    let name = health.and_then(|health| health.details.get("instructions").cloned());
+    name.map(|name| format!(", with {name}")).unwrap_or_default()
 }
 
 /// The tenant's space against what makes vectors, and what has none.
