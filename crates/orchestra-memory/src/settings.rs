@@ -14,7 +14,7 @@
 //! provider = "auto"   # or "none", "minilm", "http"
 //! when = "write"      # or "background", "later"
 //! on_failure = "store"
-//! batch_size = 64
+//! batch_size = 256
 //! cache_entries = 4096
 //!
 //! [embedding.minilm]

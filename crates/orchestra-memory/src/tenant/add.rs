@@ -172,7 +172,7 @@ fn answer(
         outcome: AddOutcome::Added,
         replayed: receipt.replayed,
         vector: made.state,
-        vector_reason: made.reason.map(|reason| reason.to_string()),
+        vector_reason: made.reason.map(|reason| reason.message().to_owned()),
     };
     if let Some(result) = receipt.results.into_iter().next() {
         answer.id = result.id;

@@ -186,7 +186,7 @@ impl TenantMemory {
 }
 
 fn reason_of(made: &Made) -> Option<String> {
-    made.reason.as_ref().map(ToString::to_string)
+    made.reason.as_ref().map(|error| error.message().to_owned())
 }
 
 fn not_found(id: &MemoryId) -> Error {
