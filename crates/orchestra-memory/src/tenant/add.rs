@@ -7,7 +7,7 @@ use memory_core::{
 
 use super::TenantMemory;
 use super::commit::{OnePut, PutVector};
-use super::vectors::Made;
+use super::vectors::{Made, in_words};
 use crate::embedding::text_of;
 use crate::new_memory::NewMemory;
 use crate::options::{AddOptions, OnConflict};
@@ -172,7 +172,7 @@ fn answer(
         outcome: AddOutcome::Added,
         replayed: receipt.replayed,
         vector: made.state,
-        vector_reason: made.reason.map(|reason| reason.message().to_owned()),
+        vector_reason: made.reason.map(|reason| in_words(&reason)),
     };
     if let Some(result) = receipt.results.into_iter().next() {
         answer.id = result.id;

@@ -8,7 +8,7 @@ use memory_core::{
 use super::TenantMemory;
 use super::commit::{OnePut, PutVector};
 use super::spaces::CALLER;
-use super::vectors::Made;
+use super::vectors::{Made, in_words};
 use crate::embedding::text_of;
 use crate::options::UpdateOptions;
 use crate::patch::{Change, Patch};
@@ -186,7 +186,7 @@ impl TenantMemory {
 }
 
 fn reason_of(made: &Made) -> Option<String> {
-    made.reason.as_ref().map(|error| error.message().to_owned())
+    made.reason.as_ref().map(in_words)
 }
 
 fn not_found(id: &MemoryId) -> Error {

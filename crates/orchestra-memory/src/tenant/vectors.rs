@@ -164,6 +164,11 @@ pub(super) fn judge(attached: &Attached, known: KnownSpace) -> Result<Stance> {
     .with_context(TENANT_SPACE, known.space.to_string()))
 }
 
+/// Why there is no vector, for a receipt: the kind and the message, without the places it came by.
+pub(super) fn in_words(reason: &Error) -> String {
+    format!("{}: {}", reason.kind(), reason.message())
+}
+
 /// Why nothing is made for a tenant whose vectors are the caller's.
 pub(super) fn stands_aside(attached: &Attached, active: &EmbeddingSpace) -> Error {
     Error::new(
