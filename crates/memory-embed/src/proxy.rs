@@ -6,6 +6,7 @@
 //! way that whoever set it wants. Here the first of them that has a value has to be of use.
 
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv6Addr};
 
 use memory_core::{Error, ErrorKind, Result};
 use ureq::http::Uri;
@@ -55,6 +56,19 @@ fn names(exempt: &str, uri: &Uri) -> bool {
     let proxy = Proxy::builder(ProxyProtocol::Http).host("localhost");
     let proxy = exempt.split(',').fold(proxy, |proxy, entry| proxy.no_proxy(entry)).build();
     proxy.is_ok_and(|proxy| proxy.is_no_proxy(uri))
+}
+
+/// Whether a host is this machine, by its name alone: requests to it go through no proxy, and
+/// may be plain HTTP. An IPv6 address stands in brackets, as in a URL.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    if host.eq_ignore_ascii_case("localhost") {
+        return true;
+    }
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    match bare.map_or_else(|| host.parse(), |v6| v6.parse::<Ipv6Addr>().map(IpAddr::V6)) {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => false,
+    }
 }
 
 /// The status with which a proxy refused to connect, from the client's words for that.

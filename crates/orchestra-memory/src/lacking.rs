@@ -14,9 +14,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use memory_core::TenantId;
 
-/// Most tenants remembered; more, and all are forgotten, which costs each one question. 10,000:
-/// with names of usual lengths two megabytes.
-const MOST_TENANTS: usize = 10_000;
+use crate::space_cache::make_room;
 
 /// How long an answer is new, at least. 5 s: as long as a tenant's space is remembered.
 const NEW_FOR: Duration = Duration::from_secs(5);
@@ -72,9 +70,7 @@ impl Lacking {
         took: Option<Duration>,
     ) {
         let mut known = self.known();
-        if known.len() >= MOST_TENANTS && !known.contains_key(tenant) {
-            known.clear();
-        }
+        make_room(&mut known, tenant);
         let new_for = match (took, known.get(tenant)) {
             (Some(took), _) => NEW_FOR.max(took.saturating_mul(NEW_FOR_TIMES)),
             (None, Some(entry)) => entry.new_for,
@@ -128,6 +124,7 @@ impl fmt::Debug for Lacking {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::space_cache::MOST_TENANTS;
 
     fn tenant(name: &str) -> TenantId {
         TenantId::new(name).unwrap()

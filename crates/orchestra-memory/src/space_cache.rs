@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use memory_core::{EmbeddingSpace, TenantId};
 
-/// Most tenants remembered. 10,000: with names of usual lengths two megabytes.
-const MOST_TENANTS: usize = 10_000;
+/// Most tenants that something is remembered of. 10,000: with names of usual lengths two megabytes.
+pub(crate) const MOST_TENANTS: usize = 10_000;
 
 /// How long a space is remembered. 5 s: a busy tenant then reads its spaces a few times a minute,
 /// and whoever swaps a tenant's active and next space has to wait no longer than that for every
@@ -35,13 +35,10 @@ impl SpaceCache {
         (now.saturating_sub(*read_at) < MOST_AGE).then(|| space.clone())
     }
 
-    /// Remembers a space whose reading began at `read_at`. Where there are too many tenants, all
-    /// are forgotten: each costs one read to come back.
+    /// Remembers a space whose reading began at `read_at`.
     pub(crate) fn put(&self, tenant: &TenantId, space: EmbeddingSpace, read_at: Duration) {
         let mut known = self.known();
-        if known.len() >= MOST_TENANTS && !known.contains_key(tenant) {
-            known.clear();
-        }
+        make_room(&mut known, tenant);
         known.insert(tenant.clone(), (space, read_at));
     }
 
@@ -53,6 +50,14 @@ impl SpaceCache {
     /// Every change is one call on the map, so that a panic elsewhere leaves it whole.
     fn known(&self) -> MutexGuard<'_, HashMap<TenantId, (EmbeddingSpace, Duration)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes room for what is to be remembered of a tenant. Where there are too many, all are
+/// forgotten: each costs one question to the store to come back.
+pub(crate) fn make_room<T>(known: &mut HashMap<TenantId, T>, tenant: &TenantId) {
+    if known.len() >= MOST_TENANTS && !known.contains_key(tenant) {
+        known.clear();
     }
 }
 

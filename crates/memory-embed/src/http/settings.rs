@@ -1,11 +1,12 @@
 //! Settings of an embedder over HTTP: every bound with its default and the reason for it.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use memory_core::{EmbeddingSpace, Error, ErrorKind, Metric, Result};
 use ureq::http::{HeaderValue, Uri};
+
+use crate::proxy::is_loopback;
 
 /// Longest time of one request that may be set: one hour. Beyond it nobody waits.
 const MOST_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -313,18 +314,6 @@ impl Endpoint {
         let authority = self.uri.authority().map(|authority| authority.as_str());
         let scheme = if self.https { "https" } else { "http" };
         format!("{scheme}://{}{}", authority.unwrap_or_default(), self.uri.path())
-    }
-}
-
-/// Whether a host is this machine, by its name alone.
-fn is_loopback(host: &str) -> bool {
-    if host.eq_ignore_ascii_case("localhost") {
-        return true;
-    }
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    match bare.map_or_else(|| host.parse(), |v6| v6.parse::<Ipv6Addr>().map(IpAddr::V6)) {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => false,
     }
 }
 

@@ -170,9 +170,7 @@ impl Kernels {
         // SAFETY: the processor has the instruction set (invariant of the type).
         unsafe { (self.attend)(joined, heads, room, out) }
     }
-}
 
-impl Kernels {
     /// The sum of numbers, read from memory as fast as this processor does.
     pub(super) fn sum(&self, values: &[f32]) -> f32 {
         // SAFETY: the processor has the instruction set (invariant of the type).

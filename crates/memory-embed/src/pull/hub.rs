@@ -1,7 +1,6 @@
 //! The files over HTTP, resumed where an earlier pull stopped.
 
 use std::io::Read;
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -369,10 +368,7 @@ fn is_plain_loopback(uri: &Uri) -> bool {
 
 /// Whether the host is this machine itself.
 fn is_loopback(uri: &Uri) -> bool {
-    let Some(host) = uri.host() else { return false };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || bare.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+    uri.host().is_some_and(proxy::is_loopback)
 }
 
 /// The place that a `Location` means, seen from `from`.

@@ -54,35 +54,38 @@ impl TenantMemory {
             let request = request.clone().with_no_vector_reason(embedding.no_model());
             return searcher.search(&context, &request).await;
         };
-        let reason = match self.stance(&context, attached).await? {
-            Stance::Serves(known) => {
-                let vector = query_vector(attached, &context, text).await?;
-                let request = request.clone().with_vector(known.space.clone(), vector);
-                match self.search_both_ways(&context, &request, &known.space).await {
-                    Err(error) if error.kind() == ErrorKind::InvalidInput && known.remembered => {
-                        // Perhaps for the space, which the tenant may no longer have.
-                        match self.stance_now(&context, attached).await? {
-                            Stance::Serves(known) => {
-                                let found =
-                                    self.search_both_ways(&context, &request, &known.space).await?;
-                                if let Some(answer) = found {
-                                    return Ok(answer);
-                                }
-                                NONE_YET.to_owned()
-                            }
-                            stance => no_vector(&stance),
-                        }
-                    }
-                    found => match found? {
-                        Some(answer) => return Ok(answer),
-                        None => NONE_YET.to_owned(),
-                    },
-                }
-            }
-            stance => no_vector(&stance),
+        let reason = match self.search_meaning(&context, attached, text, request).await? {
+            Ok(answer) => return Ok(answer),
+            Err(reason) => reason,
         };
         let request = request.clone().with_no_vector_reason(reason);
         searcher.search(&context, &request).await
+    }
+
+    /// Embeds the text of a request and searches with its vector as well.
+    ///
+    /// # Errors
+    /// The inner one says why there is nothing to search by meaning.
+    async fn search_meaning(
+        &self,
+        context: &CallContext,
+        attached: &Attached,
+        text: &str,
+        request: &SearchRequest,
+    ) -> Result<Result<SearchAnswer, String>> {
+        let stance = self.stance(context, attached).await?;
+        let Stance::Serves(known) = stance else { return Ok(Err(no_vector(&stance))) };
+        let vector = query_vector(attached, context, text).await?;
+        let request = request.clone().with_vector(known.space.clone(), vector);
+        let mut found = self.search_both_ways(context, &request, &known.space).await;
+        let refused = |error: &Error| error.kind() == ErrorKind::InvalidInput;
+        if known.remembered && found.as_ref().is_err_and(refused) {
+            // Perhaps for the space, which the tenant may no longer have.
+            let stance = self.stance_now(context, attached).await?;
+            let Stance::Serves(known) = stance else { return Ok(Err(no_vector(&stance))) };
+            found = self.search_both_ways(context, &request, &known.space).await;
+        }
+        Ok(found?.ok_or_else(|| NONE_YET.to_owned()))
     }
 
     /// As [`TenantMemory::search`], with a vector of the tenant's active space beside what the
