@@ -116,6 +116,16 @@ pub enum FilterKeys {
     Declared(BTreeSet<MetaKey>),
 }
 
+/// What a filter may ask of lists, with [`crate::Filter::Contains`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainsFilters {
+    /// Anything.
+    Any,
+    /// That a list holds a string, once in each alternative, and never that it does not hold one:
+    /// everything else is `Unsupported`.
+    OneUnnegated,
+}
+
 /// What a back end can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -128,10 +138,17 @@ pub struct Capabilities {
     pub durability: Durability,
     /// Which metadata keys filters may name.
     pub filter_keys: FilterKeys,
+    /// What filters may ask of lists.
+    pub contains: ContainsFilters,
     /// Most dimensions of a vector it keeps.
     pub max_dimensions: u32,
     /// Whether its vector search is exact.
     pub exact_vectors: bool,
+    /// Whether a full page is known to be the last one. Where it is not, because one more record
+    /// would have to be read, the cursor of a full last page leads to an empty page without one.
+    pub knows_last_page: bool,
+    /// Most bytes of one commit, counted as [`crate::limits::COMMIT_BYTES`] is.
+    pub max_commit_bytes: usize,
 }
 
 impl Capabilities {
@@ -147,8 +164,11 @@ impl Capabilities {
             set: set.into_iter().collect(),
             durability,
             filter_keys: FilterKeys::Any,
+            contains: ContainsFilters::Any,
             max_dimensions: crate::limits::DIMENSIONS,
             exact_vectors: true,
+            knows_last_page: true,
+            max_commit_bytes: crate::limits::COMMIT_BYTES,
         }
     }
 

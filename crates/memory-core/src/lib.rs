@@ -34,7 +34,7 @@ mod space;
 mod time;
 pub mod traits;
 
-pub use capabilities::{Capabilities, Capability, Durability, FilterKeys};
+pub use capabilities::{Capabilities, Capability, ContainsFilters, Durability, FilterKeys};
 pub use clock::{Clock, IdSource, RandomIds, SystemClock, Timer};
 #[cfg(feature = "mock")]
 pub use clock::{ManualClock, SequentialIds};

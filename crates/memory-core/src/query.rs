@@ -10,7 +10,7 @@ use crate::item::MemoryItem;
 use crate::limits::PAGE;
 
 /// A field that every item has, so that an order never meets a missing value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderField {
     /// When it was said or happened.
@@ -189,7 +189,8 @@ impl Query {
 pub struct Page {
     /// The items, in the query's order.
     pub items: Vec<MemoryItem>,
-    /// Where to go on; `None` at the end.
+    /// Where to go on; `None` at the end. After a full last page it may lead to an empty one, where
+    /// [`crate::Capabilities::knows_last_page`] says so.
     pub next: Option<Cursor>,
 }
 

@@ -105,3 +105,11 @@ pub struct SearchAnswer {
     /// Whether no arm can have missed a better candidate, and the answer is as long as it can be.
     pub exact: bool,
 }
+
+impl SearchAnswer {
+    /// An answer without hits, from a caller that knows that there is nothing to find.
+    #[must_use]
+    pub fn nothing(arms_used: Vec<Arm>, notes: Vec<String>) -> Self {
+        Self { hits: Vec::new(), arms_used, notes, exact: true }
+    }
+}

@@ -39,8 +39,18 @@ impl Lack {
         };
         match self {
             Self::Input => input.to_owned(),
-            Self::Index => format!("there is no {arm} index"),
-            Self::Both => format!("{input} and there is no {arm} index"),
+            Self::Index => format!("this store has no {arm} index"),
+            Self::Both => format!("{input} and this store has no {arm} index"),
+        }
+    }
+
+    /// The note of an answer that rests on the other arm alone.
+    fn note(self, arm: Arm, request: &SearchRequest) -> String {
+        let reason = self.reason(arm, request);
+        match (arm, self) {
+            (Arm::Keyword, Self::Index) => format!("searched by meaning alone: {reason}"),
+            (Arm::Keyword, _) => format!("vector search only: {reason}"),
+            (Arm::Vector, _) => format!("keyword search only: {reason}"),
         }
     }
 
@@ -82,20 +92,21 @@ pub(crate) fn plan(request: &SearchRequest, has_index: [bool; 2]) -> Result<Plan
             match (keyword, vector) {
                 (None, None) => {}
                 (None, Some(lack)) => {
-                    notes.push(format!(
-                        "keyword search only: {}",
-                        lack.reason(Arm::Vector, request)
-                    ));
+                    notes.push(lack.note(Arm::Vector, request));
                 }
                 (Some(lack), None) => {
-                    notes.push(format!(
-                        "vector search only: {}",
-                        lack.reason(Arm::Keyword, request)
-                    ));
+                    notes.push(lack.note(Arm::Keyword, request));
                 }
                 (Some(first), Some(second)) => {
+                    // With a vector index alone, a vector is all that is missing.
+                    let advice = match (first, second) {
+                        (Lack::Index, Lack::Input) => {
+                            "; configure an embedder, or pass a query vector"
+                        }
+                        _ => "",
+                    };
                     return Err(Error::unsupported(format!(
-                        "nothing can serve this search: {}; {}",
+                        "nothing can serve this search: {}; {}{advice}",
                         first.reason(Arm::Keyword, request),
                         second.reason(Arm::Vector, request)
                     )));
@@ -138,13 +149,13 @@ mod tests {
             (Auto, KV, KV, Ok((KV, ""))),
             (Auto, K, KV, Ok((K, "keyword search only: no query vector was given"))),
             (Auto, V, KV, Ok((V, "vector search only: no search text was given"))),
-            (Auto, KV, K, Ok((K, "keyword search only: there is no vector index"))),
-            (Auto, KV, V, Ok((V, "vector search only: there is no keyword index"))),
-            (Auto, K, K, Ok((K, "no query vector was given and there is no vector index"))),
-            (Auto, V, V, Ok((V, "no search text was given and there is no keyword index"))),
-            (Auto, K, V, Err((Unsupported, "there is no keyword index; no query vector"))),
-            (Auto, V, K, Err((Unsupported, "no search text was given; there is no vector"))),
-            (Auto, KV, NONE, Err((Unsupported, "no keyword index; there is no vector index"))),
+            (Auto, KV, K, Ok((K, "keyword search only: this store has no vector index"))),
+            (Auto, KV, V, Ok((V, "searched by meaning alone: this store has no keyword index"))),
+            (Auto, K, K, Ok((K, "no query vector was given and this store has no vector index"))),
+            (Auto, V, V, Ok((V, "no search text was given and this store has no keyword index"))),
+            (Auto, K, V, Err((Unsupported, "no keyword index; no query vector was given; config"))),
+            (Auto, V, K, Err((Unsupported, "no search text was given; this store has no vector"))),
+            (Auto, KV, NONE, Err((Unsupported, "no keyword index; this store has no vector"))),
             (KeywordOnly, KV, KV, Ok((K, ""))),
             (KeywordOnly, K, K, Ok((K, ""))),
             (KeywordOnly, V, KV, Err((InvalidInput, "no search text"))),
@@ -183,7 +194,10 @@ mod tests {
         let planned = |arms, vectors| plan(&request(arms), [true, vectors]);
         let note = |vectors| planned(ArmSelection::Auto, vectors).unwrap().notes.concat();
         assert_eq!(note(true), "keyword search only: it rained");
-        assert_eq!(note(false), "keyword search only: it rained and there is no vector index");
+        assert_eq!(
+            note(false),
+            "keyword search only: it rained and this store has no vector index"
+        );
         assert!(planned(ArmSelection::KeywordOnly, true).unwrap().notes.is_empty());
         for arms in [ArmSelection::VectorOnly, ArmSelection::Both] {
             let error = planned(arms, true).unwrap_err();

@@ -5,6 +5,8 @@
 //! - [`model`]: random sequences of operations, compared between a store and the reference.
 //! - [`fault`]: a store that fails on purpose, with a seed.
 //! - [`generators`]: items, vectors and sentences, with a seed.
+//! - [`proxy`]: a TCP proxy that spoils connections on purpose, with a seed, for clients of real
+//!   servers.
 //! - [`forwarding`]: the plainest wrapper, to prove that the suite runs through wrappers.
 
 pub mod conformance;
@@ -12,12 +14,14 @@ pub mod fault;
 pub mod forwarding;
 pub mod generators;
 pub mod model;
+pub mod proxy;
 pub mod reference;
 
 pub use conformance::{Bench, Failure, Harness, Overlay};
 pub use fault::{Fault, FaultRates, FaultStore};
 pub use forwarding::Forwarding;
 pub use model::run_model;
+pub use proxy::FaultProxy;
 pub use reference::{ReferenceHarness, ReferenceStore};
 
 /// What the macros name; not for use by hand.

@@ -13,6 +13,7 @@ use orchestra_memory::{
 use crate::args::Global;
 use crate::environment::Environment;
 use crate::failure::{Failure, Result};
+use crate::human;
 use crate::output::Output;
 
 /// The folder of the program in the platform's data and configuration folders.
@@ -68,6 +69,11 @@ impl App {
         Self { output, cancel, environment, global, clock: SystemClock::new() }
     }
 
+    /// Whether what the command cost is asked for.
+    pub(crate) fn tells_usage(&self) -> bool {
+        self.global.usage
+    }
+
     /// The time.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
@@ -75,12 +81,21 @@ impl App {
 
     /// Reads the settings and finds the store, without touching it.
     pub(crate) fn places(&self) -> Result<Places> {
+        self.places_of(false)
+    }
+
+    /// As [`App::places`], for a command about Firestore whatever the store's URL is.
+    #[cfg(feature = "firestore")]
+    pub(crate) fn firestore_places(&self) -> Result<Places> {
+        self.places_of(true)
+    }
+
+    fn places_of(&self, firestore: bool) -> Result<Places> {
         let config = self.config_file()?;
         let mut settings = match &config {
             Some(path) => read_settings(path)?,
             None => Settings::default(),
         };
-        let variables = self.environment.apply(&mut settings)?;
         let tenant = match &self.global.tenant {
             Some(tenant) => TenantId::new(tenant)?,
             None => settings.tenant.clone(),
@@ -94,6 +109,7 @@ impl App {
                 format!("sqlite:{}", utf8(&path)?)
             }
         };
+        let variables = self.environment.apply(&mut settings, firestore || is_firestore(&url))?;
         Ok(Places { config, variables, settings, url, tenant, default_store })
     }
 
@@ -197,11 +213,17 @@ fn file_of(url: &str) -> Result<Option<PathBuf>> {
     Ok((url.scheme() == "sqlite" && !["", ":memory:"].contains(&path)).then(|| PathBuf::from(path)))
 }
 
-/// A store as it may be shown: a file's path, or the scheme alone, for the rest of a URL may hold
-/// a password.
+/// Whether the store is one on Cloud Firestore.
+pub(crate) fn is_firestore(url: &str) -> bool {
+    StoreUrl::parse(url).is_ok_and(|url| url.scheme() == "firestore")
+}
+
+/// A store as it may be shown: a file's path, a project and a database, or the scheme alone, for
+/// the rest of a URL may hold a password.
 pub(crate) fn shown(url: &str) -> String {
     match (file_of(url), StoreUrl::parse(url)) {
         (Ok(Some(path)), _) => path.display().to_string(),
+        (_, Ok(parsed)) if parsed.scheme() == "firestore" => human::one_line(url),
         (_, Ok(url)) => format!("{}:", url.scheme()),
         _ => String::new(),
     }
@@ -237,6 +259,8 @@ mod tests {
         assert_eq!(shown("sqlite:/a/memory.db?mode=ro"), "/a/memory.db");
         assert_eq!(shown("redis://user:secret@host"), "redis:");
         assert_eq!(shown("memory:"), "memory:");
+        assert_eq!(shown("firestore://p/d?prefix=x"), "firestore://p/d?prefix=x");
+        assert!(is_firestore("firestore://p") && !is_firestore("sqlite:firestore"));
         assert_eq!(file_of("sqlite:///a.db").unwrap(), Some(PathBuf::from("/a.db")));
     }
 

@@ -6,9 +6,11 @@
 //! | `reading` | `get`, `list`, `history`, `search` |
 //! | `transfer` | `import`, `export` |
 //! | `vectors` | `embed`, `model` |
-//! | `upkeep` | `erase`, `backup`, `completions` |
+//! | `setup` | `setup` |
+//! | `upkeep` | `erase`, `doctor`, `backup`, `completions` |
 
 mod reading;
+mod setup;
 mod transfer;
 mod upkeep;
 mod vectors;
@@ -19,8 +21,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
 pub(crate) use reading::{Arm, End, Get, List, Scope, Search};
+#[cfg(feature = "firestore")]
+pub(crate) use setup::SetupFormat;
+pub(crate) use setup::{Setup, SetupCommand, SetupFirestore};
 pub(crate) use transfer::{Export, Format, Import};
-pub(crate) use upkeep::{Backup, Completions, Erase};
+pub(crate) use upkeep::{Backup, Completions, Doctor, Erase};
 pub(crate) use vectors::{Embed, Model, ModelCommand, ModelPull, ModelStatus};
 pub(crate) use writing::{Add, Clearable, Delete, IfExists, Update};
 
@@ -29,6 +34,7 @@ Environment, beside the variables of the options:
   ORCHESTRA_MEMORY_MODEL_DIR           the folder of the embedding model's files
   ORCHESTRA_MEMORY_EMBEDDING_PROVIDER  what makes vectors: auto, none, minilm, http
   ORCHESTRA_MEMORY_EMBEDDING_API_KEY   the key for the provider `http`
+  FIRESTORE_EMULATOR_HOST              HOST:PORT of a Firestore emulator, asked in place of the service
 
 Exit codes:
   0  done                      6  unavailable, locked, overloaded, timed out
@@ -41,7 +47,7 @@ Exit codes:
 With --json each result is one object a line on standard output, and an error is one object on
 standard error: {\"error\": {\"kind\", \"message\", \"retryable\", \"outcome\", ...}}.";
 
-/// A memory for AI agents, on one machine.
+/// A memory for AI agents.
 ///
 /// Keeps what was said and learnt, and finds it again by meaning, words, people and time.
 #[derive(Debug, Parser)]
@@ -60,6 +66,7 @@ pub(crate) struct Cli {
 pub(crate) struct Global {
     /// The store: a URL such as `sqlite:memory.db`, or a path, which is taken as one
     ///
+    /// `firestore://PROJECT/DATABASE` is one on Cloud Firestore, if the program was built with it.
     /// Without it the settings decide, and without them it is `memory.db` in the platform's data
     /// folder.
     #[arg(long, global = true, value_name = "URL", env = "ORCHESTRA_MEMORY_STORE")]
@@ -83,6 +90,9 @@ pub(crate) struct Global {
     /// No progress, no confirmations: results and errors only
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+    /// Say on standard error, when the command is done, what its operations cost the store
+    #[arg(long, global = true)]
+    pub(crate) usage: bool,
 }
 
 /// What to do.
@@ -112,12 +122,14 @@ pub(crate) enum Command {
     Embed(Embed),
     /// See to the local embedding model: look whether it is there, or get it
     Model(Model),
+    /// Print what a store has to be set up with, without asking it
+    Setup(Setup),
     /// Remove expired memories from the store for good
     Purge,
     /// Show the tenant and the store in numbers
     Stats,
     /// Check settings, store and indexes, and say what to do about what is wrong
-    Doctor,
+    Doctor(Doctor),
     /// Copy the store to a new place while it is in use
     Backup(Backup),
     /// Write the completion script of a shell

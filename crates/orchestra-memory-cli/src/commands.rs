@@ -9,7 +9,9 @@
 //! | `transfer` | `import`, `export` |
 //! | `embed` | `embed` |
 //! | `model` | `model status`, `model pull` |
+//! | `setup` | `setup firestore` |
 //! | `upkeep` | `erase`, `purge`, `stats`, `backup` |
+//! | `usage` | what operations cost, in `stats` and with `--usage` |
 //! | `doctor` | `doctor` |
 
 mod doctor;
@@ -18,8 +20,10 @@ mod model;
 mod queries;
 mod read;
 mod search;
+mod setup;
 mod transfer;
 mod upkeep;
+mod usage;
 mod write;
 
 use clap::CommandFactory as _;
@@ -32,8 +36,9 @@ use crate::failure::Result;
 /// Runs a command.
 pub(crate) async fn run(command: Command, app: &mut App) -> Result<()> {
     match &command {
-        Command::Doctor => return doctor::run(app).await,
+        Command::Doctor(args) => return doctor::run(app, args).await,
         Command::Model(model) => return model::run(app, model),
+        Command::Setup(setup) => return setup::run(app, setup).await,
         Command::Completions(completions) => {
             // Into memory first: the generator does not survive a closed pipe.
             let mut script = Vec::new();
@@ -50,6 +55,7 @@ pub(crate) async fn run(command: Command, app: &mut App) -> Result<()> {
         Err(error) => Err(error.into()),
     };
     let closed = memory.close().await;
+    usage::tell(app, &memory);
     result?;
     Ok(closed?)
 }
@@ -94,10 +100,12 @@ async fn dispatch(
         Command::Import(import) => transfer::import(app, places, memory, tenant, import).await,
         Command::Export(export) => transfer::export(app, tenant, export).await,
         Command::Embed(embed) => embed::run(app, memory, tenant, embed).await,
-        Command::Erase(erase) => upkeep::erase(app, tenant, erase).await,
+        Command::Erase(erase) => upkeep::erase(app, places, tenant, erase).await,
         Command::Purge => upkeep::purge(app, tenant).await,
         Command::Stats => upkeep::stats(app, places, memory, tenant).await,
         Command::Backup(backup) => upkeep::backup(app, memory, backup).await,
-        Command::Doctor | Command::Model(_) | Command::Completions(_) => Ok(()),
+        Command::Doctor(_) | Command::Model(_) | Command::Setup(_) | Command::Completions(_) => {
+            Ok(())
+        }
     }
 }

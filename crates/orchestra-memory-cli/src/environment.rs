@@ -17,6 +17,10 @@ const PROVIDER: &str = "ORCHESTRA_MEMORY_EMBEDDING_PROVIDER";
 /// The key for the provider `http`.
 const API_KEY: &str = "ORCHESTRA_MEMORY_EMBEDDING_API_KEY";
 
+/// The address of a Firestore emulator, as Google's own tools have it.
+#[cfg(feature = "firestore")]
+const EMULATOR: &str = "FIRESTORE_EMULATOR_HOST";
+
 /// The environment, as far as it is looked at here.
 #[derive(Clone, Copy)]
 pub(crate) struct Environment(fn(&str) -> Option<OsString>);
@@ -40,11 +44,16 @@ impl Environment {
         self.text(MODEL_HUB)
     }
 
-    /// Puts the variables into the settings, and gives the names of those that were set.
+    /// Puts the variables into the settings, and gives the names of those that were set. The
+    /// address of an emulator counts only where Firestore is meant.
     ///
     /// # Errors
     /// `Config`: a value that is none, or one that does not go with the other settings.
-    pub(crate) fn apply(self, settings: &mut Settings) -> Result<Vec<&'static str>> {
+    pub(crate) fn apply(
+        self,
+        settings: &mut Settings,
+        #[cfg_attr(not(feature = "firestore"), expect(unused_variables))] firestore: bool,
+    ) -> Result<Vec<&'static str>> {
         let mut used = Vec::new();
         let embedding = &mut settings.embedding;
         if let Some(folder) = self.model_folder() {
@@ -58,6 +67,11 @@ impl Environment {
         if let Some(key) = self.text(API_KEY)? {
             embedding.http.api_key = Some(Secret::new(key));
             used.push(API_KEY);
+        }
+        #[cfg(feature = "firestore")]
+        if firestore && let Some(address) = self.text(EMULATOR)? {
+            settings.firestore.emulator = Some(address);
+            used.push(EMULATOR);
         }
         if !used.is_empty() {
             settings
@@ -96,7 +110,7 @@ mod tests {
 
     fn applied(lookup: fn(&str) -> Option<OsString>, toml: &str) -> Result<(Settings, usize)> {
         let mut settings = Settings::from_toml_str(toml).unwrap();
-        let used = Environment(lookup).apply(&mut settings)?;
+        let used = Environment(lookup).apply(&mut settings, true)?;
         Ok((settings, used.len()))
     }
 
@@ -108,7 +122,8 @@ mod tests {
                 Some(OsString::from(match name {
                     PROVIDER => "minilm",
                     MODEL_DIR => "folder",
-                    _ => "sk-secret",
+                    API_KEY => "sk-secret",
+                    _ => return None,
                 }))
             },
             toml,
@@ -134,6 +149,20 @@ mod tests {
         let alone = |name: &str| (name == PROVIDER).then(|| OsString::from("http"));
         let text = applied(alone, "").unwrap_err().to_text();
         assert!(text.contains("needs `model`") && text.contains(PROVIDER), "{text}");
+    }
+
+    #[test]
+    #[cfg(feature = "firestore")]
+    fn the_emulators_address_is_one() {
+        let named = |name: &str| (name == EMULATOR).then(|| OsString::from("localhost:8080"));
+        let (settings, used) = applied(named, "[firestore]\nemulator = 'other:1'\n").unwrap();
+        assert_eq!((settings.firestore.emulator.as_deref(), used), (Some("localhost:8080"), 1));
+        let bad = |name: &str| (name == EMULATOR).then(|| OsString::from("http://localhost"));
+        let text = applied(bad, "").unwrap_err().to_text();
+        assert!(text.contains("HOST:PORT") && text.contains(EMULATOR), "{text}");
+        let mut elsewhere = Settings::default();
+        let used = Environment(bad).apply(&mut elsewhere, false).unwrap();
+        assert!(used.is_empty() && elsewhere.firestore.emulator.is_none(), "another store's");
     }
 
     #[test]

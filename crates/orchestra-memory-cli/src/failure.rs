@@ -15,8 +15,9 @@ pub(crate) const PARTIAL: u8 = 10;
 /// The exit code after Ctrl-C, as shells have it: 128 and the signal's number.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// The back ends that errors of embedders name.
-const EMBEDDERS: [&str; 2] = ["http", "minilm"];
+/// The back ends of whose errors none is about a file of the store: those of embedders and of
+/// stores on a service.
+const NO_FILES: [&str; 4] = ["http", "minilm", "firestore", "google-auth"];
 
 /// Why the program ends early.
 #[derive(Debug)]
@@ -217,10 +218,8 @@ fn causes(error: &Error) -> Vec<String> {
 /// What a person can do about an error, where there is something to say that the message does not.
 fn hint(error: &Error) -> Option<&'static str> {
     match error.kind() {
-        // What an embedder finds damaged is no file of the store; its messages say what to do.
-        ErrorKind::Corrupt
-            if error.backend().is_empty() || EMBEDDERS.contains(&error.backend()) =>
-        {
+        // There is no file to keep a copy of; the messages say what to do.
+        ErrorKind::Corrupt if error.backend().is_empty() || NO_FILES.contains(&error.backend()) => {
             None
         }
         ErrorKind::Corrupt => Some(

@@ -70,10 +70,13 @@ fn report(failure: &Failure, json: bool) {
 
 fn run(cli: Cli) -> Result<()> {
     // One worker beside the main thread, which may wait for a file or a terminal: it takes Ctrl-C.
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_io().build().map_err(
-            |error| Error::new(ErrorKind::Unexpected, "cannot start a thread").with_source(error),
-        )?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Error::new(ErrorKind::Unexpected, "cannot start a thread").with_source(error)
+        })?;
     let cancel = CancelFlag::new();
     // These have something to finish or to clear away. The others end at once, as the system has
     // it: what they commit happens whole or not at all.
@@ -87,7 +90,8 @@ fn run(cli: Cli) -> Result<()> {
         runtime.spawn(watch(cancel.clone(), grace));
     }
     let mut app = App::new(cli.global, cancel);
-    let result = runtime.block_on(commands::run(cli.command, &mut app));
+    // On the heap: the commands are many, and the largest decides the size.
+    let result = runtime.block_on(Box::pin(commands::run(cli.command, &mut app)));
     let flushed = app.output.flush();
     // The watch waits for a signal that may never come.
     runtime.shutdown_background();

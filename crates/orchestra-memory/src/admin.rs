@@ -8,7 +8,7 @@ use memory_core::traits::{
     BackupReport, ChangeLog, LeaseStore, SchemaInfo, StoreMeta, StoreStats, TenantPage,
     VerifyReport,
 };
-use memory_core::{CallContext, Capabilities, Result, TenantId};
+use memory_core::{CallContext, Capabilities, Error, Result, TenantId};
 
 use crate::memory::Inner;
 
@@ -81,7 +81,8 @@ impl Admin {
         self.inner.backend.meta.schema().await
     }
 
-    /// The fingerprint of the analyser that the keyword index was made with.
+    /// The fingerprint of the analyser that the keyword index was made with; `None` also where the
+    /// store has no keyword index.
     ///
     /// # Errors
     /// As every call.
@@ -96,9 +97,17 @@ impl Admin {
     }
 
     /// The change log of every tenant; calls take a [`Admin::context`].
-    #[must_use]
-    pub fn changes(&self) -> Arc<dyn ChangeLog> {
-        self.inner.backend.changes.clone()
+    ///
+    /// # Errors
+    /// `Unsupported`: the store keeps none as it was opened.
+    pub fn changes(&self) -> Result<Arc<dyn ChangeLog>> {
+        self.inner.backend.changes.clone().ok_or_else(|| {
+            let backend = self.inner.backend.records.capabilities().backend;
+            Error::unsupported(format!(
+                "`{backend}` keeps no change log as it was opened; see the settings of the store"
+            ))
+            .with_operation("changes")
+        })
     }
 
     /// Leases and write fences of every tenant; calls take a [`Admin::context`].

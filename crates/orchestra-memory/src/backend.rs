@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use memory_core::traits::{
-    ChangeLog, KeywordIndex, LeaseStore, RecordStore, StoreMeta, StoreUpkeep, TenantDirectory,
-    VectorIndex,
+    BulkWriter, ChangeLog, KeywordIndex, LeaseStore, RecordStore, StoreMeta, StoreUpkeep,
+    TenantDirectory, VectorIndex,
 };
-use memory_core::{Capabilities, Capability, Error, Health, Result};
+use memory_core::{Capabilities, Capability, EmbeddingSpace, Error, ErrorKind, Health, Result};
 
 /// The parts of one back end. Each can be replaced by the caller's own.
 #[derive(Clone, Debug)]
@@ -15,10 +15,13 @@ pub struct Backend {
     pub records: Arc<dyn RecordStore>,
     /// Search by vector; kept with the records.
     pub vectors: Arc<dyn VectorIndex>,
-    /// Search by words; kept with the records.
-    pub keywords: Arc<dyn KeywordIndex>,
-    /// What was written, in order.
-    pub changes: Arc<dyn ChangeLog>,
+    /// Search by words; kept with the records. `None`: search is by meaning alone, and each
+    /// answer says so.
+    pub keywords: Option<Arc<dyn KeywordIndex>>,
+    /// What was written, in order. `None`: none is kept.
+    pub changes: Option<Arc<dyn ChangeLog>>,
+    /// Many writes that need not happen together. `None`: they are sent as commits.
+    pub bulk: Option<Arc<dyn BulkWriter>>,
     /// The tenants.
     pub tenants: Arc<dyn TenantDirectory>,
     /// What the store knows about itself.
@@ -30,7 +33,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// A back end that is one object.
+    /// A back end that is one object, without a way of its own for many writes.
     #[must_use]
     pub fn of<S>(store: Arc<S>) -> Self
     where
@@ -47,8 +50,35 @@ impl Backend {
         Self {
             records: store.clone(),
             vectors: store.clone(),
-            keywords: store.clone(),
-            changes: store.clone(),
+            keywords: Some(store.clone()),
+            changes: Some(store.clone()),
+            bulk: None,
+            tenants: store.clone(),
+            meta: store.clone(),
+            leases: store.clone(),
+            upkeep: store,
+        }
+    }
+
+    /// A back end that is one object and has no keyword index. It has no change log and no way of
+    /// its own for many writes, unless the fields are set.
+    #[must_use]
+    pub fn without_keywords<S>(store: Arc<S>) -> Self
+    where
+        S: RecordStore
+            + VectorIndex
+            + TenantDirectory
+            + StoreMeta
+            + LeaseStore
+            + StoreUpkeep
+            + 'static,
+    {
+        Self {
+            records: store.clone(),
+            vectors: store.clone(),
+            keywords: None,
+            changes: None,
+            bulk: None,
             tenants: store.clone(),
             meta: store.clone(),
             leases: store.clone(),
@@ -64,7 +94,32 @@ impl Backend {
     pub fn check(&self) -> Result<()> {
         let records = self.records.capabilities();
         co_located("vector", &records, &self.vectors.capabilities())?;
-        co_located("keyword", &records, &self.keywords.capabilities())
+        match &self.keywords {
+            Some(keywords) => co_located("keyword", &records, &keywords.capabilities()),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses an embedding space that is configured and whose vectors the index cannot keep.
+    ///
+    /// # Errors
+    /// `Config`, naming both numbers.
+    pub(crate) fn check_space(&self, space: &EmbeddingSpace) -> Result<()> {
+        let capabilities = self.vectors.capabilities();
+        if space.dimensions() <= capabilities.max_dimensions {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Config,
+            format!(
+                "`{}` keeps vectors of at most {} dimensions; those of the embedding space {space} \
+                 have {}: configure a model with fewer, or another store",
+                capabilities.backend,
+                capabilities.max_dimensions,
+                space.dimensions()
+            ),
+        )
+        .with_operation("open"))
     }
 
     /// The health of the parts, merged: the worst decides.
@@ -74,8 +129,8 @@ impl Backend {
         if !same(&self.records, &self.vectors) {
             health.merge("vectors", VectorIndex::health(&*self.vectors).await);
         }
-        if !same(&self.records, &self.keywords) {
-            health.merge("keywords", KeywordIndex::health(&*self.keywords).await);
+        if let Some(keywords) = self.keywords_apart() {
+            health.merge("keywords", keywords.health().await);
         }
         health
     }
@@ -86,12 +141,17 @@ impl Backend {
             true => Ok(()),
             false => VectorIndex::close(&*self.vectors).await,
         };
-        let keywords = match same(&self.records, &self.keywords) {
-            true => Ok(()),
-            false => KeywordIndex::close(&*self.keywords).await,
+        let keywords = match self.keywords_apart() {
+            Some(keywords) => keywords.close().await,
+            None => Ok(()),
         };
         let records = self.records.close().await;
         vectors.and(keywords).and(records)
+    }
+
+    /// The keyword index, if there is one and it is another object than the records.
+    fn keywords_apart(&self) -> Option<&Arc<dyn KeywordIndex>> {
+        self.keywords.as_ref().filter(|keywords| !same(&self.records, keywords))
     }
 }
 

@@ -87,7 +87,8 @@ impl MemoryBuilder {
     }
 
     /// Sets the book that [`Memory::usage`] reads. For a back end that is handed in and was opened
-    /// with this book as its ledger; without it, its usage shows nothing.
+    /// with this book as its ledger; without it, its usage shows nothing. Prices and budgets are
+    /// the book's own, from [`UsageLedger::with_cost`].
     pub fn usage(mut self, usage: Arc<UsageLedger>) -> Self {
         self.usage = Some(usage);
         self
@@ -97,9 +98,12 @@ impl MemoryBuilder {
     ///
     /// # Errors
     /// `Config`: a setting out of its range, no store, two of them, or a URL that is malformed or
-    /// of an unknown scheme. `Unsupported`: a back end or an embedding provider that was not
-    /// compiled in, or a back end whose indexes stand apart from its records. `NotFound`,
-    /// `Corrupt`: the local model was asked for, and its files are not there or not whole.
+    /// of an unknown scheme; an embedding space with more dimensions than the store keeps; budgets
+    /// in the settings that differ from those of the caller's own book of usage, or that a back
+    /// end of the caller's own, without such a book, would not know of. `Unsupported`: a back end
+    /// or an embedding provider that was not compiled in, or a back end whose indexes stand apart
+    /// from its records. `NotFound`, `Corrupt`: the local model was asked for, and its files are
+    /// not there or not whole.
     /// Otherwise what the back end met: nothing else is opened in its place.
     ///
     /// # Cancellation
@@ -109,12 +113,28 @@ impl MemoryBuilder {
         if self.usage.is_some() && self.ledger.is_some() {
             return Err(config("set a ledger or a book of usage, not both"));
         }
-        let usage = match (self.usage, self.ledger) {
-            (Some(usage), _) => usage,
-            (None, Some(ledger)) => Arc::new(UsageLedger::passing_on_to(ledger)),
-            (None, None) => Arc::new(UsageLedger::new()),
-        };
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let cost = &self.settings.cost;
+        let priced = |book: UsageLedger| Arc::new(book.with_cost(cost.clone(), clock.clone()));
+        let usage = match (self.usage, self.ledger) {
+            (Some(usage), _) if cost.has_budget() && !usage.has_budgets_of(cost) => {
+                return Err(config(
+                    "the settings have budgets, and the book of usage is the caller's own and has \
+                     other ones or none: give it the section `cost` of the settings with \
+                     `UsageLedger::with_cost`",
+                ));
+            }
+            (None, _) if cost.has_budget() && self.backend.is_some() => {
+                return Err(config(
+                    "the settings have budgets, and the back end is the caller's own: open it with \
+                     a book of usage that has them (`UsageLedger::with_cost`) as its ledger, and \
+                     set that book with `usage`",
+                ));
+            }
+            (Some(usage), _) => usage,
+            (None, Some(ledger)) => priced(UsageLedger::passing_on_to(ledger)),
+            (None, None) => priced(UsageLedger::new()),
+        };
         let ids = self.ids.unwrap_or_else(|| Arc::new(RandomIds));
         let settings = Arc::new(self.settings);
         let embedding = Embedding::open(&settings.embedding, self.embedder, &clock)?;
@@ -140,6 +160,7 @@ impl MemoryBuilder {
             }
         };
         backend.check()?;
+        embedding.space().map_or(Ok(()), |space| backend.check_space(space))?;
         Memory::compose(backend, settings, clock, ids, usage, embedding)
     }
 }

@@ -169,6 +169,11 @@ impl Embedding {
         self.named.as_ref()
     }
 
+    /// The space that is configured: the embedder's, or the one that the settings name.
+    pub(crate) fn space(&self) -> Option<&EmbeddingSpace> {
+        self.named().or(self.attached().map(|attached| &attached.space))
+    }
+
     /// The space that the first vector of a caller declares; `None`: one of its own, by its
     /// length.
     pub(crate) fn declared(&self) -> Option<&EmbeddingSpace> {

@@ -30,7 +30,7 @@ use memory_text::SplitOptions;
 
 use crate::notify::{Callback, CancelFlag};
 use crate::options::OnConflict;
-use crate::tenant::{BatchPolicy, TenantMemory, check_batch_size};
+use crate::tenant::{BatchPolicy, TenantMemory};
 use feed::ImportFeed;
 
 /// What a source holds.
@@ -66,7 +66,9 @@ pub struct ImportOptions {
     /// options, has other parts. [`OnConflict::Replace`] is made for that; see
     /// [`ImportOptions::with_split`].
     pub split: Option<SplitOptions>,
-    /// Memories of one commit, 1 to 1,000; when `None`, the setting `import.batch_size` (500).
+    /// Memories of one commit, 1 to 1,000; when `None`, the setting `import.batch_size` (500), or
+    /// `write.bulk_batch_size` (2,000) as [`AddManyOptions::batch_size`](crate::AddManyOptions::batch_size)
+    /// has it.
     pub batch_size: Option<usize>,
     /// What happens when the id is there with another text; with the same text the line counts as
     /// unchanged, but for [`OnConflict::Replace`], which replaces it. Fail unless set: the line is
@@ -270,10 +272,12 @@ impl TenantMemory {
         R: BufRead + Send,
     {
         let settings = &self.inner().settings.import;
-        let size = options.batch_size.unwrap_or(settings.batch_size);
-        if let Err(error) = check_batch_size(size) {
-            return ImportReport { stopped: Some(error), ..ImportReport::default() };
-        }
+        let size = match self.batch_size(options.batch_size, settings.batch_size) {
+            Ok(size) => size,
+            Err(error) => {
+                return ImportReport { stopped: Some(error), ..ImportReport::default() };
+            }
+        };
         let policy = BatchPolicy {
             on_conflict: options.on_conflict,
             same_is_unchanged: true,

@@ -5,6 +5,9 @@
 //! times as long as a search. So the answer is remembered, and a search waits for it only where
 //! nothing is known. An answer that has become old is asked for anew beside a search, which goes
 //! by the old one and leaves the question to the next search if it is done first.
+//!
+//! A store that bills what it reads is not asked, for it would bill every memory that it looks at:
+//! there is known what this process wrote, and what an answer without hits gives cause to ask.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -87,9 +90,16 @@ impl Lacking {
         }
     }
 
-    /// A memory was written without a vector.
-    pub(crate) fn written_without(&self, tenant: &TenantId) {
-        if let Some(entry) = self.known().get_mut(tenant) {
+    /// A memory was written without a vector. `note`: also where nothing is known of the tenant,
+    /// for nobody asks.
+    pub(crate) fn written_without(&self, tenant: &TenantId, note: bool) {
+        let mut known = self.known();
+        if note && !known.contains_key(tenant) {
+            make_room(&mut known, tenant);
+            let entry = Entry { lacks: true, asked_at: None, new_for: NEW_FOR, pending: None };
+            known.insert(tenant.clone(), entry);
+        }
+        if let Some(entry) = known.get_mut(tenant) {
             entry.lacks = true;
             // What was asked before knows nothing of it.
             entry.pending = None;
@@ -168,7 +178,7 @@ mod tests {
     fn writes_change_what_is_known_and_take_back_what_was_asked_before_them() {
         let lacking = Lacking::default();
         let (t, at) = (tenant("t"), Duration::from_secs(100));
-        lacking.written_without(&t);
+        lacking.written_without(&t, false);
         lacking.made(&t);
         lacking.keep(&t, question());
         assert_eq!(shown(&lacking, "t", at), "nothing");
@@ -177,7 +187,7 @@ mod tests {
         assert_eq!(shown(&lacking, "t", at + NEW_FOR), "asked");
         assert_eq!(shown(&lacking, "t", at + NEW_FOR), "old complete", "one search has it");
         lacking.keep(&t, question());
-        lacking.written_without(&t);
+        lacking.written_without(&t, false);
         assert_eq!(shown(&lacking, "t", at), "lacks");
         assert_eq!(shown(&lacking, "t", at + NEW_FOR), "old lacks");
         lacking.put(&t, true, at, None);
@@ -185,6 +195,17 @@ mod tests {
         assert_eq!(shown(&lacking, "t", at), "old lacks");
         lacking.put(&t, false, at, None);
         assert_eq!(shown(&lacking, "t", at), "complete");
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_known_from_the_writes() {
+        let lacking = Lacking::default();
+        let (t, at) = (tenant("t"), Duration::from_secs(100));
+        lacking.written_without(&t, true);
+        assert_eq!(shown(&lacking, "t", at), "old lacks");
+        lacking.put(&t, false, at, None);
+        lacking.written_without(&t, true);
+        assert_eq!(shown(&lacking, "t", at), "lacks");
     }
 
     #[test]

@@ -24,6 +24,7 @@
 //! |---|---|---|
 //! | `sqlite:PATH`, `sqlite:PATH?mode=ro` | one file | `sqlite` (default) |
 //! | `memory:` | the same engine, in memory: for tests | `sqlite` (default) |
+//! | `firestore://PROJECT`, `firestore://PROJECT/DATABASE` | Cloud Firestore | `firestore` |
 //!
 //! Texts are turned into vectors by the local model all-MiniLM-L6-v2 where its files are on the
 //! machine (feature `minilm`, default; the feature `pull` gets them), by a server (feature `http`),
@@ -31,7 +32,8 @@
 //! [`MemoryBuilder::embedder`]. Without any, callers may supply vectors, and text is searched by
 //! words.
 //!
-//! The crate needs no runtime of its own: its futures run on any executor. It has one thread of
+//! The crate needs no runtime of its own: its futures run on any executor, but for those of
+//! Firestore, which run within the tokio runtime that opens it. It has one thread of
 //! its own at the most, where vectors are made in the background ([`EmbedWhen::Background`]).
 
 mod admin;
@@ -39,6 +41,8 @@ mod backend;
 mod builder;
 mod embedding;
 mod export;
+#[cfg(feature = "firestore")]
+pub mod firestore;
 mod import;
 mod lacking;
 mod ledger;
@@ -66,7 +70,7 @@ pub use builder::MemoryBuilder;
 pub use embedding::{EmbedderInfo, EmbedderSource, EmbeddingState};
 pub use export::{ExportOptions, ExportReport, export_line};
 pub use import::{BadLine, ImportFormat, ImportOptions, ImportReport};
-pub use ledger::{OperationUsage, UsageLedger, UsageReport};
+pub use ledger::{CostEstimate, OperationUsage, UsageLedger, UsageReport};
 pub use memory::Memory;
 pub use new_memory::NewMemory;
 pub use notify::{Callback, CancelFlag};
@@ -81,9 +85,9 @@ pub use report::{
 };
 pub use requests::{HistoryRequest, ListRequest};
 pub use settings::{
-    DEFAULT_TENANT, EmbedWhen, EmbeddingSettings, ExportSettings, HttpEmbeddingSettings,
-    ImportSettings, MiniLmSettings, OnEmbedFailure, Provider, ReadSettings, Secret, Settings,
-    WriteSettings,
+    CostSettings, DEFAULT_TENANT, EmbedWhen, EmbeddingSettings, ExportSettings,
+    HttpEmbeddingSettings, ImportSettings, MiniLmSettings, OnEmbedFailure, Provider, ReadSettings,
+    Secret, Settings, WriteSettings,
 };
 pub use tenant::TenantMemory;
 pub use url::StoreUrl;
@@ -108,6 +112,9 @@ pub use memory_text::SplitOptions;
 
 /// The traits and types that components of the caller's own are made of.
 pub use memory_core;
+/// Cloud Firestore, to open one with parts that no URL carries.
+#[cfg(feature = "firestore")]
+pub use memory_firestore;
 /// The embedded store, to open one with settings that no URL carries.
 #[cfg(feature = "sqlite")]
 pub use memory_sqlite;

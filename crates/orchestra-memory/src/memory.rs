@@ -39,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) lacking: Lacking,
     pub(crate) embedding: Embedding,
     pub(crate) background: Background,
+    /// Whether the store bills what it reads.
+    pub(crate) bills: bool,
     usage: Arc<UsageLedger>,
 }
 
@@ -75,12 +77,13 @@ impl Memory {
         let searcher = Searcher::new(
             backend.records.clone(),
             Some(backend.vectors.clone()),
-            Some(backend.keywords.clone()),
+            backend.keywords.clone(),
         )
         .with_settings(settings.search)?;
         let spaces = SpaceCache::default();
         let lacking = Lacking::default();
-        let background = Background::default();
+        let background = Background::new();
+        let bills = crate::ledger::bills(backend.records.capabilities().backend);
         let inner = Inner {
             backend,
             searcher,
@@ -91,6 +94,7 @@ impl Memory {
             lacking,
             embedding,
             background,
+            bills,
             usage,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -130,6 +134,12 @@ impl Memory {
         let mut health = self.inner.backend.health().await;
         self.inner.embedding.lower(&mut health).await;
         health
+    }
+
+    /// Whether the store has a keyword index. Where it has none, search is by meaning alone.
+    #[must_use]
+    pub fn has_keyword_index(&self) -> bool {
+        self.inner.backend.keywords.is_some()
     }
 
     /// The embedder; `None` if there is none, which [`Memory::embedding_state`] explains.

@@ -66,7 +66,9 @@ impl AddOptions {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct AddManyOptions {
-    /// Memories of one commit, 1 to 1,000; when `None`, the setting `write.batch_size` (500).
+    /// Memories of one commit, 1 to 1,000; when `None`, the setting `write.batch_size` (500), or,
+    /// where the store has a way of its own for many writes and no vectors are made with them,
+    /// `write.bulk_batch_size` (2,000).
     /// A larger batch has fewer commits, a smaller one shorter waits for other writers, sooner
     /// cancellation and less to do again after a failure.
     pub batch_size: Option<usize>,

@@ -55,16 +55,15 @@ impl Registry {
     /// The back ends of this build.
     #[must_use]
     pub fn standard() -> Self {
+        let registry = Self::empty();
         #[cfg(feature = "sqlite")]
-        {
-            Self::empty()
-                .with("sqlite", Arc::new(crate::sqlite::FileFactory))
-                .with("memory", Arc::new(crate::sqlite::MemoryFactory))
-        }
-        #[cfg(not(feature = "sqlite"))]
-        {
-            Self::empty()
-        }
+        let registry = registry
+            .with("sqlite", Arc::new(crate::sqlite::FileFactory))
+            .with("memory", Arc::new(crate::sqlite::MemoryFactory));
+        #[cfg(feature = "firestore")]
+        let registry =
+            registry.with(crate::firestore::SCHEME, Arc::new(crate::firestore::FirestoreFactory));
+        registry
     }
 
     /// A registry without back ends.
@@ -134,21 +133,28 @@ mod tests {
     #[test]
     fn a_known_scheme_names_its_feature_and_an_unknown_one_lists_the_known() {
         for registry in [Registry::standard(), Registry::empty()] {
-            let error = registry.factory("firestore").unwrap_err();
+            let error = registry.factory("redis").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);
-            assert!(error.message().contains("feature `firestore`"), "{error}");
+            assert!(error.message().contains("feature `redis`"), "{error}");
             let error = registry.factory("mysql").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.message().contains("sqlite") && error.message().contains("redis"));
         }
-        let error = Registry::empty().factory("sqlite").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.message().contains("feature `sqlite`"), "{error}");
+        for scheme in ["sqlite", "firestore"] {
+            let error = Registry::empty().factory(scheme).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.message().contains(&format!("feature `{scheme}`")), "{error}");
+        }
     }
 
-    #[cfg(feature = "sqlite")]
     #[test]
     fn the_standard_registry_opens_what_was_compiled_in() {
-        assert_eq!(Registry::standard().schemes().collect::<Vec<_>>(), ["memory", "sqlite"]);
+        let built = [
+            ("firestore", cfg!(feature = "firestore")),
+            ("memory", cfg!(feature = "sqlite")),
+            ("sqlite", cfg!(feature = "sqlite")),
+        ];
+        let schemes = built.into_iter().filter(|(_, built)| *built).map(|(scheme, _)| scheme);
+        assert!(Registry::standard().schemes().eq(schemes));
     }
 }

@@ -7,6 +7,12 @@
 //! [sqlite]            # every field of memory_sqlite::SqliteSettings but `path`
 //! synchronous = "full"
 //!
+//! [firestore]         # every field of memory_firestore::FirestoreSettings
+//! project = "my-project"
+//!
+//! [google]            # every field of memory_google_auth::GoogleAuthSettings
+//! credentials = "auto"
+//!
 //! [search]            # every field of memory_search::SearchSettings
 //! min_candidates = 50
 //!
@@ -39,14 +45,23 @@
 //!
 //! [export]
 //! page_size = 200
+//!
+//! [cost]              # of back ends that bill
+//! read_price = 0.03   # for 100,000
+//! daily_reads = 1000000
 //! ```
 
+mod cost;
 mod embedding;
 
 use std::fmt;
 
 use memory_core::limits::{FETCH_IDS, PAGE};
 use memory_core::{Error, ErrorKind, Result, TenantId};
+#[cfg(feature = "firestore")]
+use memory_firestore::{BulkSettings, FirestoreSettings};
+#[cfg(feature = "firestore")]
+use memory_google_auth::GoogleAuthSettings;
 use memory_search::{FusionSettings, SearchSettings};
 #[cfg(feature = "sqlite")]
 use memory_sqlite::SqliteSettings;
@@ -54,6 +69,7 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use crate::nearest::{fields_of, unknown_key};
+pub use cost::CostSettings;
 pub use embedding::{
     EmbedWhen, EmbeddingSettings, HttpEmbeddingSettings, MiniLmSettings, OnEmbedFailure, Provider,
     Secret,
@@ -76,6 +92,12 @@ pub struct Settings {
     /// The embedded store. Its `path` stands in the URL and must be left out here.
     #[cfg(feature = "sqlite")]
     pub sqlite: SqliteSettings,
+    /// Cloud Firestore. Project, database and prefix may stand in the URL instead.
+    #[cfg(feature = "firestore")]
+    pub firestore: FirestoreSettings,
+    /// The credentials of Google's services.
+    #[cfg(feature = "firestore")]
+    pub google: GoogleAuthSettings,
     /// How searches work.
     pub search: SearchSettings,
     /// Where vectors come from.
@@ -88,6 +110,8 @@ pub struct Settings {
     pub import: ImportSettings,
     /// How exports work.
     pub export: ExportSettings,
+    /// What operations cost, and how much a day may cost.
+    pub cost: CostSettings,
 }
 
 impl Default for Settings {
@@ -98,12 +122,17 @@ impl Default for Settings {
             tenant: TenantId::new(DEFAULT_TENANT).expect("a valid id"),
             #[cfg(feature = "sqlite")]
             sqlite: SqliteSettings::default(),
+            #[cfg(feature = "firestore")]
+            firestore: FirestoreSettings::default(),
+            #[cfg(feature = "firestore")]
+            google: GoogleAuthSettings::default(),
             search: SearchSettings::default(),
             embedding: EmbeddingSettings::default(),
             read: ReadSettings::default(),
             write: WriteSettings::default(),
             import: ImportSettings::default(),
             export: ExportSettings::default(),
+            cost: CostSettings::default(),
         }
     }
 }
@@ -133,6 +162,10 @@ pub struct WriteSettings {
     /// at its measured 20,000 rows a second; beside that a disk's sync of 0.1 to 2 ms costs little,
     /// and other writers do not wait for long.
     pub batch_size: usize,
+    /// Memories of a batch where the store has a way of its own for many writes and no vectors are
+    /// made with them, in additions and in imports: 1 to 10,000. 2,000: four seconds at the pace at
+    /// which such a store begins, and what an interrupted import does again is at most this.
+    pub bulk_batch_size: usize,
     /// How often an update without a precondition reads and writes before it gives up with
     /// `Conflict`: 1 to 100. 8: eight writers that meet on one memory at once all get through,
     /// for each round lets one through.
@@ -144,7 +177,7 @@ pub struct WriteSettings {
 
 impl Default for WriteSettings {
     fn default() -> Self {
-        Self { batch_size: 500, update_attempts: 8, sweep_step: 1_000 }
+        Self { batch_size: 500, bulk_batch_size: 2_000, update_attempts: 8, sweep_step: 1_000 }
     }
 }
 
@@ -227,6 +260,7 @@ impl Settings {
         within("read.page_size", self.read.page_size.into(), 1, PAGE.into())?;
         let batch = |name, size: usize| within(name, size as u64, 1, FETCH_IDS as u64);
         batch("write.batch_size", self.write.batch_size)?;
+        within("write.bulk_batch_size", self.write.bulk_batch_size as u64, 1, 10_000)?;
         within("write.update_attempts", self.write.update_attempts.into(), 1, 100)?;
         within("write.sweep_step", self.write.sweep_step.into(), 1, 10_000)?;
         batch("import.batch_size", self.import.batch_size)?;
@@ -237,8 +271,15 @@ impl Settings {
         within("export.page_size", self.export.page_size.into(), 1, PAGE.into())?;
         self.search.validate().map_err(|error| in_section("search", &error))?;
         self.embedding.validate()?;
+        self.cost.validate()?;
         #[cfg(feature = "sqlite")]
         self.sqlite.validate().map_err(|error| in_section("sqlite", &error))?;
+        #[cfg(feature = "firestore")]
+        {
+            crate::firestore::validate(&self.firestore)
+                .map_err(|error| in_section("firestore", &error))?;
+            self.google.validate().map_err(|error| in_section("google", &error))?;
+        }
         Ok(())
     }
 }
@@ -256,6 +297,7 @@ impl fmt::Debug for Settings {
             .field("write", &self.write)
             .field("import", &self.import)
             .field("export", &self.export)
+            .field("cost", &self.cost)
             .finish_non_exhaustive()
     }
 }
@@ -266,7 +308,22 @@ fn check_keys(table: &Table) -> Result<()> {
     if table.contains_key("sqlite") {
         return Err(crate::registry::not_compiled("the section [sqlite]", "sqlite"));
     }
+    #[cfg(not(feature = "firestore"))]
+    for section in ["firestore", "google"] {
+        if table.contains_key(section) {
+            let what = format!("the section [{section}]");
+            return Err(crate::registry::not_compiled(&what, "firestore"));
+        }
+    }
     known("", table, fields_of::<Settings>())?;
+    #[cfg(feature = "firestore")]
+    {
+        section::<FirestoreSettings>(table, "firestore")?;
+        if let Some(firestore) = table.get("firestore").and_then(toml::Value::as_table) {
+            section::<BulkSettings>(firestore, "bulk")?;
+        }
+        section::<GoogleAuthSettings>(table, "google")?;
+    }
     #[cfg(feature = "sqlite")]
     section::<SqliteSettings>(table, "sqlite")?;
     section::<SearchSettings>(table, "search")?;
@@ -281,7 +338,8 @@ fn check_keys(table: &Table) -> Result<()> {
     section::<ReadSettings>(table, "read")?;
     section::<WriteSettings>(table, "write")?;
     section::<ImportSettings>(table, "import")?;
-    section::<ExportSettings>(table, "export")
+    section::<ExportSettings>(table, "export")?;
+    section::<CostSettings>(table, "cost")
 }
 
 fn section<'de, T: Deserialize<'de>>(table: &Table, name: &str) -> Result<()> {
@@ -366,6 +424,7 @@ mod tests {
             ("[write]\nbatch_size = 'x'", "line 2"),
             ("[write]\nbatch_size = 0", "write.batch_size"),
             ("[write]\nbatch_size = 1000000000", "write.batch_size"),
+            ("[write]\nbulk_batch_size = 0", "write.bulk_batch_size"),
             ("[read]\npage_size = 0", "read.page_size"),
             ("[search]\nmin_candidates = 0", "section=search"),
             ("[embedding]\nmodel = 'm'\ndimensions = 0", "section=embedding"),
@@ -395,6 +454,16 @@ mod tests {
         let error = Settings::from_toml_str("[sqlite]\nreaders = 2\n").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.message().contains("feature `sqlite`"), "{error}");
+    }
+
+    #[cfg(not(feature = "firestore"))]
+    #[test]
+    fn the_sections_of_firestore_name_its_feature() {
+        for section in ["firestore", "google"] {
+            let error = Settings::from_toml_str(&format!("[{section}]\n")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.message().contains("feature `firestore`"), "{error}");
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use memory_core::{CallContext, Deadline, MemoryId, TenantId};
 
-pub(crate) use add_many::check_batch_size;
+pub(crate) use add_many::BatchSize;
 pub(crate) use batch::{BatchFeed, BatchPolicy, BatchResult};
 pub(crate) use embed_missing::EmbedRun;
 pub(crate) use spaces::TENANT_SPACE;

@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use crate::error::Result;
+
 /// What one operation cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -39,17 +41,28 @@ impl Usage {
     }
 }
 
-/// The book that back ends write their usage into: cheap, never fails, never blocks.
+/// The book that back ends write their usage into: cheap, never blocks.
 #[cfg_attr(feature = "mock", mockall::automock)]
 pub trait Ledger: Send + Sync + Debug {
-    /// Notes what one operation cost.
+    /// Whether one more operation may be sent: a back end that bills asks before each request.
+    ///
+    /// # Errors
+    /// `RateLimited`, not retryable: a budget is spent. The message names it and `retry_after` says
+    /// when it begins anew.
+    fn admit(&self, backend: &'static str, operation: &'static str) -> Result<()>;
+
+    /// Notes what one operation cost. Never fails.
     fn record(&self, backend: &'static str, operation: &'static str, usage: Usage);
 }
 
-/// A ledger that keeps nothing.
+/// A ledger that keeps nothing and admits everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoLedger;
 
 impl Ledger for NoLedger {
+    fn admit(&self, _backend: &'static str, _operation: &'static str) -> Result<()> {
+        Ok(())
+    }
+
     fn record(&self, _backend: &'static str, _operation: &'static str, _usage: Usage) {}
 }

@@ -11,6 +11,7 @@
 //!   was queued leaves nothing; after that it may still happen, whole.
 //! - **Tenants**: a call sees and touches its context's tenant only.
 
+mod bulk;
 mod cache;
 mod changes;
 mod credentials;
@@ -25,6 +26,7 @@ mod tenants;
 mod upkeep;
 mod vector_index;
 
+pub use bulk::{BulkObserver, BulkProgress, BulkWriter, NoObserver};
 pub use cache::{Cache, CacheRead, CacheToken, CacheWrite};
 pub use changes::{Change, ChangeBatch, ChangeLog, ChangeOp, ChangePosition};
 pub use credentials::{AccessToken, CredentialProvider};

@@ -69,7 +69,7 @@ fn one_arm_alone_runs_alone_and_the_answer_says_so() {
 
     let keywords = Some(world.keywords());
     let answer = search_over(world.store(), None, keywords, &by_both()).unwrap();
-    assert_eq!(answer.notes, ["keyword search only: there is no vector index"]);
+    assert_eq!(answer.notes, ["keyword search only: this store has no vector index"]);
     let none = search_over(world.store(), None, None, &by_both()).unwrap_err();
     assert_eq!((none.kind(), none.operation()), (ErrorKind::Unsupported, "search"));
 }

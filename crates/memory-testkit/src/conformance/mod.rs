@@ -14,8 +14,9 @@
 //! capabilities imply, and the declared capabilities against those required.
 //!
 //! The second argument is an expression that is evaluated anew for each check and gives a future
-//! of something that implements [`Harness`]: a fresh, empty store. It is awaited on a tokio
-//! runtime with two workers that the suite brings along. Names in it resolve as in the module
+//! of something that implements [`Harness`]: a fresh, empty store; or of an [`Option`] of one, where
+//! `None` skips the check. It is awaited on a tokio runtime with two workers that the suite brings
+//! along. Names in it resolve as in the module
 //! where the macro stands. `requires` names variants of [`memory_core::Capability`] and may be
 //! left out.
 
@@ -31,4 +32,4 @@ pub use checks::filters::FILTER_KEYS;
 pub use failure::{CheckResult, Failure};
 pub use harness::{Harness, Overlay, start};
 pub use list::CHECKS;
-pub use runner::{Check, Part, Verdict, cover, implied, run_check, stamp, stamp_coverage};
+pub use runner::{Check, Offer, Part, Verdict, cover, implied, run_check, stamp, stamp_coverage};

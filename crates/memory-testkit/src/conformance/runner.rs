@@ -160,18 +160,44 @@ fn block_on<F: Future>(future: F) -> F::Output {
         .block_on(future)
 }
 
+/// What a stamped suite is run over: a harness, or an [`Option`] of one where the server that it
+/// needs may be away. Whoever gives `None` has said why.
+pub trait Offer {
+    /// The harness, if there is one.
+    fn offered(self) -> Option<Box<dyn Harness>>;
+}
+
+impl<H: Harness + 'static> Offer for H {
+    fn offered(self) -> Option<Box<dyn Harness>> {
+        Some(Box::new(self))
+    }
+}
+
+impl<H: Harness + 'static> Offer for Option<H> {
+    fn offered(self) -> Option<Box<dyn Harness>> {
+        self.map(|harness| Box::new(harness) as Box<dyn Harness>)
+    }
+}
+
 /// Runs one stamped check. Called by [`crate::conformance!`].
 ///
 /// # Panics
 /// The check fails, or there is none of the name.
-#[expect(clippy::print_stderr, reason = "a check that does not apply says so loudly")]
-pub fn stamp<H: Harness + 'static>(name: &str, harness: impl Future<Output = H>) {
+#[expect(clippy::print_stderr, reason = "a check that does not run says so loudly")]
+pub fn stamp(name: &str, harness: impl Future<Output = impl Offer>) {
     let check = CHECKS.iter().find(|check| check.name == name);
     let check = check.unwrap_or_else(|| panic!("no check is named {name}"));
-    match block_on(async { run_check(check, Box::new(harness.await)).await }) {
-        Verdict::Passed => {}
-        Verdict::NotApplicable(why) => eprintln!("conformance: {name} NOT APPLICABLE: {why}"),
-        Verdict::Failed(failure) => panic!("conformance: {name}: {failure}"),
+    let verdict = block_on(async {
+        let harness = harness.await.offered()?;
+        Some(run_check(check, harness).await)
+    });
+    match verdict {
+        None => eprintln!("conformance: {name} SKIPPED: there is no store to run it on"),
+        Some(Verdict::Passed) => {}
+        Some(Verdict::NotApplicable(why)) => {
+            eprintln!("conformance: {name} NOT APPLICABLE: {why}");
+        }
+        Some(Verdict::Failed(failure)) => panic!("conformance: {name}: {failure}"),
     }
 }
 
@@ -180,15 +206,19 @@ pub fn stamp<H: Harness + 'static>(name: &str, harness: impl Future<Output = H>)
 /// # Panics
 /// As [`cover`] fails.
 #[expect(clippy::print_stdout, reason = "the number of checks is part of the test's answer")]
-pub fn stamp_coverage<H: Harness + 'static>(
+pub fn stamp_coverage(
     stamped: &[&str],
     required: &[Capability],
-    harness: impl Future<Output = H>,
+    harness: impl Future<Output = impl Offer>,
 ) {
-    let line = block_on(async { cover(&harness.await, stamped, required) });
+    let line = block_on(async {
+        let harness = harness.await.offered()?;
+        Some(cover(&harness, stamped, required))
+    });
     match line {
-        Ok(line) => println!("{line}"),
-        Err(failure) => panic!("conformance: coverage: {failure}"),
+        None => println!("conformance: coverage SKIPPED: there is no store to run it on"),
+        Some(Ok(line)) => println!("{line}"),
+        Some(Err(failure)) => panic!("conformance: coverage: {failure}"),
     }
 }
 

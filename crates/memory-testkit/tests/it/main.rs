@@ -1,10 +1,12 @@
-//! The suite, the model test and the faults, each held against the reference store.
+//! The suite, the model test and the faults, each held against the reference store; and the fault
+//! proxy, against servers of its own.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod faults;
 mod models;
 mod mutants;
+mod proxy;
 
 use std::sync::Arc;
 

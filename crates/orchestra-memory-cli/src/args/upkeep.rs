@@ -20,6 +20,16 @@ pub(crate) struct Erase {
     pub(crate) yes: bool,
 }
 
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Read every memory of the store to check it, also where each read is billed
+    ///
+    /// Stores that bill nothing are always checked.
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
+
 /// Arguments of `backup`.
 #[derive(Debug, Args)]
 pub(crate) struct Backup {

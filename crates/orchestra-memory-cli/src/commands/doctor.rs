@@ -1,12 +1,16 @@
 //! `doctor`: whether all is well, check by check, and what to do where it is not.
 
+#[cfg(feature = "firestore")]
+mod firestore;
 mod vectors;
 
-use orchestra_memory::{Error, ErrorKind, HealthStatus, Memory};
+use orchestra_memory::{Admin, Error, ErrorKind, HealthStatus, Memory};
 use serde::Serialize;
 use serde_json::json;
 
+use super::usage;
 use crate::app::{self, App, Places, Wants};
+use crate::args::Doctor;
 use crate::failure::{Failure, Result};
 use crate::human;
 
@@ -31,30 +35,42 @@ struct Check {
     advice: Option<String>,
     #[serde(skip)]
     kind: Option<ErrorKind>,
+    /// Whether it is worth asking again, where it failed.
+    #[serde(skip)]
+    retryable: bool,
 }
 
 impl Check {
     fn ok(check: &'static str, detail: impl Into<String>) -> Self {
-        Self { check, status: Status::Ok, detail: detail.into(), advice: None, kind: None }
+        let detail = detail.into();
+        Self { check, status: Status::Ok, detail, advice: None, kind: None, retryable: false }
     }
 
     fn warning(check: &'static str, detail: impl Into<String>, advice: &str) -> Self {
         let advice = Some(advice.to_owned());
-        Self { check, status: Status::Warning, detail: detail.into(), advice, kind: None }
+        let detail = detail.into();
+        Self { check, status: Status::Warning, detail, advice, kind: None, retryable: false }
     }
 
     fn failed(check: &'static str, failure: &Failure) -> Self {
-        let kind = match failure {
-            Failure::Error(error) => error.kind(),
-            _ => ErrorKind::Unexpected,
+        let (kind, retryable) = match failure {
+            Failure::Error(error) => (error.kind(), error.is_retryable()),
+            _ => (ErrorKind::Unexpected, false),
         };
         let detail = failure.to_text().lines().next().unwrap_or_default().to_owned();
         let advice = Some(advice(kind).to_owned());
-        Self { check, status: Status::Failed, detail, advice, kind: Some(kind) }
+        Self { check, status: Status::Failed, detail, advice, kind: Some(kind), retryable }
     }
 
     fn fault(check: &'static str, kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self::failed(check, &Error::new(kind, detail).into())
+    }
+
+    /// Whether the store was asked, and not a model.
+    fn about_the_store(&self) -> bool {
+        let names =
+            ["store", "schema", "analyser", "health", "verify", "tenant", "vectors", "close"];
+        names.contains(&self.check)
     }
 
     fn with_advice(mut self, advice: &str) -> Self {
@@ -86,6 +102,32 @@ fn advice(kind: ErrorKind) -> &'static str {
     }
 }
 
+/// As [`advice`], for a store on a service.
+fn service_advice(kind: ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::NotFound => {
+            "check the project and the database in --store; `gcloud firestore databases list` shows \
+             what there is"
+        }
+        ErrorKind::PermissionDenied => {
+            "give the account the role roles/datastore.user, or name other credentials in the \
+             section [google] of the settings"
+        }
+        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Overloaded => {
+            "see whether the service, or the emulator that is named, can be reached from here, and \
+             try again"
+        }
+        ErrorKind::RateLimited => {
+            "look at the project's quotas, and at the budgets in the section [cost] of the settings"
+        }
+        ErrorKind::Corrupt => {
+            "the document was not written by this program: put right or remove what the message \
+             names"
+        }
+        _ => return None,
+    })
+}
+
 /// Which fault decides the exit code: the one that threatens most.
 fn gravity(kind: ErrorKind) -> u8 {
     match kind {
@@ -99,8 +141,8 @@ fn gravity(kind: ErrorKind) -> u8 {
 }
 
 /// `doctor`.
-pub(crate) async fn run(app: &mut App) -> Result<()> {
-    let checks = examine(app).await;
+pub(crate) async fn run(app: &mut App, args: &Doctor) -> Result<()> {
+    let checks = examine(app, args).await;
     let failed = checks.iter().filter(|check| check.status == Status::Failed).count();
     let warnings = checks.iter().filter(|check| check.status == Status::Warning).count();
     let style = app.output.style();
@@ -129,22 +171,40 @@ pub(crate) async fn run(app: &mut App) -> Result<()> {
             "checks": checks.len(), "warnings": warnings, "failed": failed,
         } }))?;
     }
-    let worst = checks.iter().filter_map(|check| check.kind).max_by_key(|kind| gravity(*kind));
-    match worst {
+    match decisive(&checks) {
         None => Ok(()),
-        Some(kind) => {
+        Some((kind, retryable)) => {
             let message = format!("{failed} of {} checks failed", checks.len());
-            Err(Error::new(kind, message).into())
+            Err(Error::new(kind, message).with_retryable(retryable).into())
         }
     }
 }
 
-async fn examine(app: &App) -> Vec<Check> {
-    let mut checks = Vec::new();
+/// The kind of the gravest fault, and whether it is worth asking again. Of those that are as grave,
+/// one that does not pass by itself decides.
+fn decisive(checks: &[Check]) -> Option<(ErrorKind, bool)> {
+    let faults = checks.iter().filter_map(|check| Some((check.kind?, check.retryable)));
+    faults.max_by_key(|(kind, retryable)| (gravity(*kind), !retryable))
+}
+
+async fn examine(app: &App, args: &Doctor) -> Vec<Check> {
     let places = match app.places() {
         Ok(places) => places,
         Err(failure) => return vec![Check::failed("settings", &failure)],
     };
+    let mut checks = look(app, &places, args).await;
+    if app::is_firestore(&places.url) {
+        for check in checks.iter_mut().filter(|check| check.about_the_store()) {
+            if let Some(advice) = check.kind.and_then(service_advice) {
+                check.advice = Some(advice.to_owned());
+            }
+        }
+    }
+    checks
+}
+
+async fn look(app: &App, places: &Places, args: &Doctor) -> Vec<Check> {
+    let mut checks = Vec::new();
     let mut detail = match &places.config {
         Some(path) => format!("read from {}", path.display()),
         None => "no file: the defaults".to_owned(),
@@ -153,10 +213,19 @@ async fn examine(app: &App) -> Vec<Check> {
         detail.push_str(&format!(", and {} in the environment", places.variables.join(", ")));
     }
     checks.push(Check::ok("settings", detail));
-    let model = vectors::model(app, &places);
+    #[cfg(feature = "firestore")]
+    if app::is_firestore(&places.url) {
+        let before = checks.len();
+        firestore::examine(places, &mut checks).await;
+        // Nothing is to be looked for where nothing says what to look for.
+        if checks[before..].iter().any(|check| check.status == Status::Failed) {
+            return checks;
+        }
+    }
+    let model = vectors::model(app, places);
     let model_failed = model.as_ref().is_some_and(|check| check.status == Status::Failed);
     checks.extend(model);
-    let open = async |embedder| app.open(&places, Wants { create: false, embedder }).await;
+    let open = async |embedder| app.open(places, Wants { create: false, embedder }).await;
     let (memory, unopened) = match open(true).await {
         Ok(memory) => (Ok(memory), None),
         // The store may be sound all the same.
@@ -176,19 +245,20 @@ async fn examine(app: &App) -> Vec<Check> {
     };
     checks.push(Check::ok("store", format!("{} opens", app::shown(&places.url))));
     match unopened {
-        None => checks.push(vectors::embedder(&memory, &places).await),
+        None => checks.push(vectors::embedder(&memory, places).await),
         // The model's files have had their say.
         Some(_) if model_failed => {}
         Some(failure) => checks.push(vectors::unopened(&failure)),
     }
-    look_inside(&memory, &places, &mut checks).await;
+    look_inside(&memory, places, args, &mut checks).await;
+    usage::tell(app, &memory);
     if let Err(error) = memory.close().await {
         checks.push(Check::failed("close", &error.into()));
     }
     checks
 }
 
-async fn look_inside(memory: &Memory, places: &Places, checks: &mut Vec<Check>) {
+async fn look_inside(memory: &Memory, places: &Places, args: &Doctor, checks: &mut Vec<Check>) {
     let admin = memory.admin();
     checks.push(match admin.schema().await {
         Ok(schema) if schema.stored == schema.current => {
@@ -203,7 +273,10 @@ async fn look_inside(memory: &Memory, places: &Places, checks: &mut Vec<Check>) 
     });
     checks.push(match admin.analyser().await {
         Ok(Some(analyser)) => Check::ok("analyser", analyser),
-        Ok(None) => Check::ok("analyser", "no keyword index yet"),
+        Ok(None) if memory.has_keyword_index() => Check::ok("analyser", "no keyword index yet"),
+        Ok(None) => {
+            Check::ok("analyser", "this store has no keyword index: search is by meaning alone")
+        }
         Err(error) => Check::failed("analyser", &error.into()),
     });
     let health = memory.health().await;
@@ -217,16 +290,12 @@ async fn look_inside(memory: &Memory, places: &Places, checks: &mut Vec<Check>) 
             Check::fault("health", ErrorKind::Unavailable, format!("unhealthy: {reasons}"))
         }
     });
-    match admin.verify().await {
-        Ok(report) => {
-            for line in report.checks {
-                checks.push(Check::ok("verify", line));
-            }
-            for line in report.faults {
-                checks.push(Check::fault("verify", ErrorKind::Corrupt, line));
-            }
-        }
-        Err(error) => checks.push(Check::failed("verify", &error.into())),
+    if app::is_firestore(&places.url) && !args.verify {
+        let detail = "left out: it would read, and be billed for, every memory of the store; \
+                      --verify does it";
+        checks.push(Check::ok("verify", detail));
+    } else {
+        verify(&admin, checks).await;
     }
     let tenant = match memory.tenant(&places.tenant) {
         Ok(tenant) => tenant,
@@ -243,9 +312,27 @@ async fn look_inside(memory: &Memory, places: &Places, checks: &mut Vec<Check>) 
                 human::grouped(stats.embedded)
             ),
         ),
-        Err(error) => Check::fault("tenant", error.kind(), error.message()),
+        Err(error) => {
+            let retryable = error.is_retryable();
+            Check { retryable, ..Check::fault("tenant", error.kind(), error.message()) }
+        }
     });
     vectors::tenant(memory, places, &tenant, stats.as_ref().ok(), checks).await;
+}
+
+/// Whether what is stored is whole and agrees with itself.
+async fn verify(admin: &Admin, checks: &mut Vec<Check>) {
+    match admin.verify().await {
+        Ok(report) => {
+            for line in report.checks {
+                checks.push(Check::ok("verify", line));
+            }
+            for line in report.faults {
+                checks.push(Check::fault("verify", ErrorKind::Corrupt, line));
+            }
+        }
+        Err(error) => checks.push(Check::failed("verify", &error.into())),
+    }
 }
 
 #[cfg(test)]
@@ -261,5 +348,16 @@ mod tests {
         }
         let check = Check::fault("x", ErrorKind::Corrupt, "bad page");
         assert_eq!((check.status, check.detail.as_str()), (Status::Failed, "bad page"));
+        let spent = Error::new(ErrorKind::RateLimited, "spent").with_retryable(false);
+        let mut checks = vec![
+            Check::failed("tenant", &spent.into()),
+            Check::fault("health", ErrorKind::Unavailable, "no answer"),
+            Check::warning("missing", "3", "embed"),
+        ];
+        assert_eq!(decisive(&checks), Some((ErrorKind::RateLimited, false)));
+        assert_eq!(decisive(&checks[1..]), Some((ErrorKind::Unavailable, true)));
+        assert_eq!(decisive(&checks[2..]), None);
+        checks.push(check);
+        assert_eq!(decisive(&checks), Some((ErrorKind::Corrupt, false)));
     }
 }

@@ -7,14 +7,20 @@ use orchestra_memory::{
 };
 use serde_json::json;
 
-use crate::app::{App, Places, utf8};
+use super::usage;
+use crate::app::{self, App, Places, utf8};
 use crate::args::{Backup, Erase};
 use crate::failure::{Failure, Result};
 use crate::human;
 use crate::progress::Progress;
 
 /// `erase`.
-pub(crate) async fn erase(app: &mut App, tenant: &TenantMemory, erase: &Erase) -> Result<()> {
+pub(crate) async fn erase(
+    app: &mut App,
+    places: &Places,
+    tenant: &TenantMemory,
+    erase: &Erase,
+) -> Result<()> {
     let user = erase.user.as_deref().map(UserId::new).transpose()?;
     if !erase.yes {
         let filter = match &user {
@@ -57,10 +63,12 @@ pub(crate) async fn erase(app: &mut App, tenant: &TenantMemory, erase: &Erase) -
         receipt.began_at,
         receipt.ended_at
     ))?;
-    app.output.line(if receipt.bytes_cleared {
-        "the bytes are gone from the store's files too"
-    } else {
-        "the bytes are still in the store's files: they go when no other process reads old ones"
+    app.output.line(match (receipt.bytes_cleared, app::is_firestore(&places.url)) {
+        (_, true) => "how long the service keeps copies of its own is the service's to say",
+        (true, _) => "the bytes are gone from the store's files too",
+        (false, _) => {
+            "the bytes are still in the store's files: they go when no other process reads old ones"
+        }
     })
 }
 
@@ -123,6 +131,7 @@ pub(crate) async fn stats(
             "embedding": { "provider": provider.name(), "when": when, "missing": missing },
             "store": store.numbers,
             "schema": schema,
+            "usage": memory.usage(),
         }));
     }
     let style = app.output.style();
@@ -160,7 +169,10 @@ pub(crate) async fn stats(
         .map(|(name, number)| (name.replace('_', " "), human::grouped(*number)))
         .collect();
     rows.push(("schema".to_owned(), schema.stored.to_string()));
-    table(app, &rows)
+    table(app, &rows)?;
+    app.output.line("")?;
+    app.output.line(style.bold("what these numbers cost"))?;
+    table(app, &usage::rows(&memory.usage()))
 }
 
 fn table(app: &mut App, rows: &[(String, String)]) -> Result<()> {

@@ -11,6 +11,10 @@ mod bad_store;
 mod commands;
 mod doctor;
 mod embed;
+#[cfg(feature = "firestore")]
+mod firestore;
+#[cfg(not(feature = "firestore"))]
+mod firestore_absent;
 mod http;
 mod import;
 mod meaning;

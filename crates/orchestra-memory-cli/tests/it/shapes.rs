@@ -126,8 +126,16 @@ fn transfers() {
 fn upkeep() {
     let world = world();
     let stats = world.object(&["stats"]);
-    let stats_keys = ["embedding", "schema", "spaces", "store", "tenant", "tenant_stats"];
+    let stats_keys = ["embedding", "schema", "spaces", "store", "tenant", "tenant_stats", "usage"];
     assert_eq!(keys(&stats), stats_keys);
+    assert_eq!(keys(&stats["usage"]), ["operations", "total"], "what bills has an estimate too");
+    let usage_keys = ["bytes", "calls", "deletes", "index_entries", "reads", "writes"];
+    assert_eq!(keys(&stats["usage"]["total"]), usage_keys);
+    assert_eq!(
+        stats["usage"]["operations"],
+        json!({}),
+        "this store writes down no reads of numbers"
+    );
     assert_eq!(stats["embedding"], json!({"provider": "auto", "when": "write", "missing": 0}));
     assert_eq!(
         keys(&stats["tenant_stats"]),

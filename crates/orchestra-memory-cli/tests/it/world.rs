@@ -13,6 +13,16 @@ use tempfile::TempDir;
 /// The variable that names a folder with the real model's files.
 const TEST_MODEL: &str = "ORCHESTRA_MEMORY_TEST_MODEL";
 
+/// The variables by which an emulator and credentials of Google's services are found.
+const CLOUD: [&str; 6] = [
+    "FIRESTORE_EMULATOR_HOST",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_CLOUD_QUOTA_PROJECT",
+    "CLOUDSDK_CONFIG",
+    "GCE_METADATA_HOST",
+    "ORCHESTRA_GOOGLE_KEY",
+];
+
 /// The file of [`World::settings`].
 const SETTINGS: &str = "world.toml";
 
@@ -83,6 +93,9 @@ impl World {
             if name.to_string_lossy().starts_with("ORCHESTRA_MEMORY") {
                 command.env_remove(name);
             }
+        }
+        for name in CLOUD {
+            command.env_remove(name);
         }
         command
             .current_dir(self.folder.path())

@@ -32,6 +32,31 @@ use queue::State;
 #[derive(Debug, Default)]
 pub(crate) struct Background {
     shared: Arc<Shared>,
+    runtime: Runtime,
+}
+
+/// The runtime that a store's calls are made in, where a store needs one.
+#[derive(Clone, Debug, Default)]
+struct Runtime {
+    #[cfg(feature = "firestore")]
+    handle: Option<tokio::runtime::Handle>,
+}
+
+impl Runtime {
+    /// That of the caller, if it has one.
+    fn current() -> Self {
+        Self {
+            #[cfg(feature = "firestore")]
+            handle: tokio::runtime::Handle::try_current().ok(),
+        }
+    }
+
+    /// Does something within it.
+    fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        #[cfg(feature = "firestore")]
+        let _entered = self.handle.as_ref().map(tokio::runtime::Handle::enter);
+        work()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +68,11 @@ struct Shared {
 }
 
 impl Background {
+    /// One whose thread makes its calls within the runtime that it is made in.
+    pub(crate) fn new() -> Self {
+        Self { shared: Arc::default(), runtime: Runtime::current() }
+    }
+
     /// Queues a tenant whose handle is used, if it was not before: an earlier process may have
     /// left something to do.
     pub(crate) fn first_use(&self, memory: &Arc<Inner>, tenant: &TenantId) {
@@ -83,9 +113,10 @@ impl Background {
             return;
         }
         let (shared, weak) = (Arc::clone(&self.shared), Arc::downgrade(memory));
+        let runtime = self.runtime.clone();
         let spawned = thread::Builder::new()
             .name("orchestra-embed".to_owned())
-            .spawn(move || run(&shared, &weak));
+            .spawn(move || runtime.within(|| run(&shared, &weak)));
         match spawned {
             Ok(_) => state.running = true,
             // What is queued stays so, and the next need tries again.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read as _};
 
-use memory_core::limits::{COMMIT_BYTES, CONTENT_BYTES};
+use memory_core::limits::CONTENT_BYTES;
 use memory_core::{Error, ErrorKind, MemoryId, Result};
 use memory_text::SplitOptions;
 
@@ -16,7 +16,7 @@ use crate::new_memory::NewMemory;
 use crate::notify::is_cancelled;
 use crate::options::{ItemOutcome, OnConflict};
 use crate::settings::ImportSettings;
-use crate::tenant::{BatchFeed, BatchResult, TenantMemory};
+use crate::tenant::{BatchFeed, BatchResult, BatchSize, TenantMemory};
 
 /// Most lines read between two looks at the flag: about a tenth of a second of short ones.
 const LINES_BETWEEN_LOOKS: u64 = 100_000;
@@ -27,7 +27,7 @@ pub(super) struct ImportFeed<'a, R> {
     source: Source<R>,
     options: &'a ImportOptions,
     settings: &'a ImportSettings,
-    size: usize,
+    size: BatchSize,
     /// What is left of the line at hand.
     parts: Option<Parts>,
     /// For each batch that was read and not taken in yet, its memories.
@@ -53,7 +53,7 @@ impl<'a, R: BufRead> ImportFeed<'a, R> {
         source: R,
         options: &'a ImportOptions,
         settings: &'a ImportSettings,
-        size: usize,
+        size: BatchSize,
     ) -> Self {
         Self {
             tenant,
@@ -239,12 +239,13 @@ impl<R: BufRead + Send> BatchFeed for ImportFeed<'_, R> {
             self.stop(error, 0);
             return None;
         }
-        let mut batch = Vec::with_capacity(self.size);
-        let mut entries = Vec::with_capacity(self.size);
+        let BatchSize { memories: most, bytes: most_bytes } = self.size;
+        let mut batch = Vec::with_capacity(most);
+        let mut entries = Vec::with_capacity(most);
         let mut bytes = 0;
         // A file of blank or bad lines fills no batch; the flag is looked at all the same.
         let last = self.report.lines + LINES_BETWEEN_LOOKS;
-        while batch.len() < self.size && bytes < COMMIT_BYTES && self.report.lines < last {
+        while batch.len() < most && bytes < most_bytes && self.report.lines < last {
             if self.ended && self.parts.is_none() {
                 break;
             }

@@ -14,7 +14,8 @@ use crate::options::{AddManyOptions, ItemOutcome};
 use crate::report::{AddManyReport, FAILURES_KEPT, FailedItem};
 
 impl TenantMemory {
-    /// Adds memories in batches, each of which is one commit where all is well.
+    /// Adds memories in batches, each of which is one commit where all is well. A store with a way
+    /// of its own for many writes writes each memory of a batch by itself, several at once.
     ///
     /// A bad memory does not take others with it: a batch that is refused is split until the bad
     /// ones stand alone. A fault of the store stops the call; what was added before is in the
@@ -43,10 +44,13 @@ impl TenantMemory {
     where
         S: Stream<Item = NewMemory>,
     {
-        let size = options.batch_size.unwrap_or(self.inner().settings.write.batch_size);
-        if let Err(error) = check_batch_size(size) {
-            return AddManyReport { stopped: Some(error), ..AddManyReport::default() };
-        }
+        let usual = self.inner().settings.write.batch_size;
+        let size = match self.batch_size(options.batch_size, usual) {
+            Ok(size) => size,
+            Err(error) => {
+                return AddManyReport { stopped: Some(error), ..AddManyReport::default() };
+            }
+        };
         let policy = BatchPolicy::plain(options.on_conflict, options.timeout);
         let memories = std::pin::pin!(memories.fuse());
         let mut feed =
@@ -54,12 +58,42 @@ impl TenantMemory {
         self.add_batches(&mut feed, &policy).await;
         feed.report
     }
+
+    /// How much a batch may have: what the caller says, or `usual` memories. More of them where the
+    /// store has a way of its own for many writes, and no batch waits for its vectors.
+    ///
+    /// # Errors
+    /// `InvalidInput`: a caller's number that is none.
+    pub(crate) fn batch_size(&self, given: Option<usize>, usual: usize) -> Result<BatchSize> {
+        let inner = self.inner();
+        let bulk = inner.backend.bulk.is_some() && inner.embedding.with_writes().is_none();
+        let memories = match given {
+            Some(given) => {
+                check_batch_size(given)?;
+                given
+            }
+            None if bulk => inner.settings.write.bulk_batch_size,
+            None => usual,
+        };
+        Ok(BatchSize { memories, bytes: if bulk { BULK_BYTES } else { COMMIT_BYTES } })
+    }
+}
+
+/// Bytes of a batch that goes a store's own way for many writes: as many as four commits have, for
+/// it is held in memory.
+const BULK_BYTES: usize = 4 * COMMIT_BYTES;
+
+/// How much is read for a batch: no more, once it has either.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchSize {
+    pub(crate) memories: usize,
+    pub(crate) bytes: usize,
 }
 
 /// Batches of a stream, and the report of them.
 struct StreamFeed<'a, S> {
     memories: Pin<&'a mut S>,
-    size: usize,
+    size: BatchSize,
     options: &'a AddManyOptions,
     report: AddManyReport,
 }
@@ -70,9 +104,9 @@ impl<S: Stream<Item = NewMemory>> BatchFeed for StreamFeed<'_, S> {
     }
 
     async fn read(&mut self) -> Option<Vec<NewMemory>> {
-        let mut batch = Vec::with_capacity(self.size);
+        let mut batch = Vec::with_capacity(self.size.memories);
         let mut bytes = 0;
-        while batch.len() < self.size && bytes < COMMIT_BYTES {
+        while batch.len() < self.size.memories && bytes < self.size.bytes {
             let Some(memory) = self.memories.next().await else { break };
             bytes += memory.content.len() + memory.embedding.as_ref().map_or(0, Vec::len) * 4;
             batch.push(memory);
@@ -112,7 +146,7 @@ impl<S: Stream<Item = NewMemory>> BatchFeed for StreamFeed<'_, S> {
 }
 
 /// A batch is one fetch of its ids, so it is bounded as a fetch is.
-pub(crate) fn check_batch_size(size: usize) -> Result<()> {
+fn check_batch_size(size: usize) -> Result<()> {
     if !(1..=FETCH_IDS).contains(&size) {
         return Err(Error::invalid(format!(
             "a batch has 1 to {FETCH_IDS} memories; this asks for {size}"

@@ -4,7 +4,8 @@
 //! is taken, the taken ones are found with one read and what is left is sent again, so that a
 //! batch of new memories costs no read. If it is refused for what an item is, it is halved until
 //! the bad items stand alone. A fault of the store stops the batch: sending it again in halves
-//! would only add load.
+//! would only add load. Where the store has a way of its own for many writes, each memory is
+//! written by itself, and nothing is halved.
 //!
 //! A batch has two steps, so that one batch can be prepared while the one before is written:
 //! preparing checks, and embeds what has no vector; writing sends. Where texts are embedded, taken
@@ -12,6 +13,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `bulk` | each memory by itself |
 //! | `driver` | one batch after the other, or one ahead of the other |
 //! | `embed` | the vectors of a batch |
 //! | `prepare` | what is checked before anything is sent |
@@ -19,6 +21,7 @@
 //! | `space` | the space of a batch's vectors |
 //! | `write` | commits, in halves where they are refused |
 
+mod bulk;
 mod driver;
 mod embed;
 mod prepare;
@@ -87,6 +90,11 @@ impl BatchResult {
         self.outcomes[ready.place] = outcome;
     }
 
+    /// Takes in a memory that was refused for what it is.
+    fn fail(&mut self, ready: &Ready, error: Error) {
+        self.outcomes[ready.place] = ItemOutcome::Failed(error);
+    }
+
     /// Keeps why a vector is not made; the first reason stays.
     fn note(&mut self, reason: Error) {
         self.reason.get_or_insert(reason);
@@ -111,7 +119,7 @@ impl Prepared {
 }
 
 impl TenantMemory {
-    /// Adds a batch of at most 1,000 memories.
+    /// Adds a batch of memories, as many as the caller put into one.
     async fn add_batch(&self, memories: Vec<NewMemory>, policy: &BatchPolicy) -> BatchResult {
         let prepared = self.prepare_batch(memories, policy).await;
         self.write_batch(prepared, policy).await

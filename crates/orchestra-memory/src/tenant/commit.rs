@@ -88,6 +88,11 @@ impl LeftLater<'_> {
         }
     }
 
+    /// Takes in whether the store has said of each what became of it.
+    pub(super) fn settle(&mut self, known: bool) {
+        self.known = known;
+    }
+
     /// One that is another memory than was sent, under an idempotency key.
     pub(super) fn add(&mut self, id: MemoryId) {
         self.ids.insert(id);
@@ -226,7 +231,7 @@ impl TenantMemory {
         commit: Commit,
     ) -> Result<CommitReceipt, Refused> {
         let records = &self.inner().backend.records;
-        let bare = is_bare(&commit);
+        let bare = commit.writes.iter().any(is_bare);
         let error = match records.commit(context, commit.clone()).await {
             Ok(receipt) => {
                 self.note_written(bare);
@@ -242,17 +247,19 @@ impl TenantMemory {
                 self.note_written(bare);
                 Ok(receipt)
             }
-            Err(error) => {
-                let error = error.with_context("sent", "twice");
-                // The store looked and decided only where it names a precondition; any other
-                // failure of the second attempt says nothing about the first.
-                let decided = matches!(
-                    error.kind(),
-                    ErrorKind::AlreadyExists | ErrorKind::NotFound | ErrorKind::InvalidInput
-                );
-                let error = if decided { error } else { error.with_unknown_outcome() };
-                Err(Refused { error, resent: true })
-            }
+            Err(error) => Err(Refused { error: after_resend(error), resent: true }),
         }
     }
+}
+
+/// What the failure of a second attempt says of both.
+pub(super) fn after_resend(error: Error) -> Error {
+    let error = error.with_context("sent", "twice");
+    // The store looked and decided only where it names a precondition; any other failure of the
+    // second attempt says nothing about the first.
+    let decided = matches!(
+        error.kind(),
+        ErrorKind::AlreadyExists | ErrorKind::NotFound | ErrorKind::InvalidInput
+    );
+    if decided { error } else { error.with_unknown_outcome() }
 }

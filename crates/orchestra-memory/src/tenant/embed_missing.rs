@@ -137,7 +137,7 @@ impl TenantMemory {
         }
         let inner = self.inner();
         match report.stopped.is_some() || report.cancelled || report.stale > 0 {
-            true => inner.lacking.made(self.id()),
+            true => self.note_made(),
             false => {
                 let lacks = report.failed > 0;
                 inner.lacking.put(self.id(), lacks, inner.clock.monotonic(), None);
@@ -224,7 +224,7 @@ impl TenantMemory {
             }
         }
         let Some(mut step) = self.next_step(attached, run).await? else {
-            self.inner().lacking.made(self.id());
+            self.note_made();
             return Ok(false);
         };
         step.failed.iter().for_each(|failed| embedding.note_failure(&failed.error));
@@ -366,8 +366,13 @@ impl TenantMemory {
         if run.ids.is_empty()
             && let Some(after) = run.walk.take()
         {
-            let vectors = &self.inner().backend.vectors;
-            let ids = vectors.missing(context, space, after, PAGE).await?;
+            let backend = &self.inner().backend;
+            // The walk passes every memory, and a store may bill each; counts cost next to nothing.
+            let ids =
+                match after.is_none() && self.inner().bills && self.is_complete(context).await? {
+                    true => Vec::new(),
+                    false => backend.vectors.missing(context, space, after, PAGE).await?,
+                };
             // A shorter answer is the last one.
             let more = ids.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
             run.walk = ids.last().filter(|_| more).cloned().map(Some);
@@ -379,6 +384,12 @@ impl TenantMemory {
         }
         let size = size.min(run.ids.len());
         Ok(run.ids.drain(..size).collect())
+    }
+
+    /// Whether every memory has a vector, by the store's counts.
+    async fn is_complete(&self, context: &CallContext) -> Result<bool> {
+        let stats = self.inner().backend.upkeep.tenant_stats(context).await?;
+        Ok(stats.embedded >= stats.items)
     }
 
     /// Keeps the vectors of a step.

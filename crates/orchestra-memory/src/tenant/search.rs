@@ -7,7 +7,7 @@ use std::task::Poll;
 use futures::future::{Either, select};
 use futures::poll;
 use memory_core::traits::{EmbedPurpose, VectorQuery};
-use memory_core::{CallContext, Commit, EmbeddingSpace, Error, ErrorKind, Result, Vectors, Write};
+use memory_core::{CallContext, EmbeddingSpace, Error, ErrorKind, Filter, Result, Vectors, Write};
 use memory_search::{Arm, ArmSelection, Hit, SearchAnswer, SearchRequest};
 
 use super::TenantMemory;
@@ -24,6 +24,13 @@ const NONE_YET: &str = "none of the tenant's memories has a vector yet (`orchest
 const SOME_LACK: &str = "some of the tenant's memories have no vector yet and are found by words \
                          alone (`orchestra-memory embed --missing` makes them)";
 
+/// The same where there is no search by words.
+const SOME_MISSED: &str = "some of the tenant's memories have no vector yet and are not found \
+                           (`orchestra-memory embed --missing` makes them)";
+
+/// How a search went that found nothing, for there is nothing yet to search.
+const BY_MEANING_ALONE: &str = "searched by meaning alone: this store has no keyword index";
+
 impl TenantMemory {
     /// Finds memories by words, by meaning, by a vector, or by several of them.
     ///
@@ -33,32 +40,43 @@ impl TenantMemory {
     /// why; arms that were asked for by name are then an error. Under
     /// [`ArmSelection::KeywordOnly`] nothing is embedded. Nothing falls back in silence: an
     /// embedder that fails fails the search, and where some memories have no vector a note says
-    /// so. What is known of that may be some seconds old, where others write as well.
+    /// so. What is known of that may be some seconds old, where others write as well; of a store
+    /// that bills what it reads, no more is known than what this process wrote, for looking would
+    /// cost a read for each memory.
+    ///
+    /// A store without a keyword index is searched by meaning alone, and a note says so; while
+    /// none of the tenant's memories has a vector, nothing is found there.
     ///
     /// # Errors
     /// `InvalidInput`: neither text nor vector, or a limit, filter or vector that is none; an arm
-    /// that was asked for and cannot be had. `Unsupported`: an arm without its index, or an
-    /// undeclared key. `Config`: the embedder's space is another one than the tenant's. Otherwise
+    /// that was asked for and cannot be had. `Unsupported`: an arm without its index, a text alone
+    /// where there is neither a keyword index nor an embedder, or an undeclared key. `Config`: the embedder's space is another one than the tenant's. Otherwise
     /// also what the embedder met.
     pub async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer> {
         self.note_use();
         let context = self.context(None);
-        let searcher = &self.inner().searcher;
+        let inner = self.inner();
+        let searcher = &inner.searcher;
         let Some(text) = meant(request) else {
             return searcher.search(&context, request).await;
         };
         // Nothing is embedded for a request that is refused anyway.
         request.validate().map_err(|error| error.with_operation("search"))?;
-        let embedding = &self.inner().embedding;
+        let embedding = &inner.embedding;
         let Some(attached) = embedding.attached() else {
             let request = request.clone().with_no_vector_reason(embedding.no_model());
             return searcher.search(&context, &request).await;
         };
-        let reason = match self.search_meaning(&context, attached, text, request).await? {
+        let without = match self.search_meaning(&context, attached, text, request).await? {
             Ok(answer) => return Ok(answer),
-            Err(reason) => reason,
+            Err(without) => without,
         };
-        let request = request.clone().with_no_vector_reason(reason);
+        let words = inner.backend.keywords.is_some();
+        if without.none_yet && !words && request.arms == ArmSelection::Auto {
+            let notes = vec![BY_MEANING_ALONE.to_owned(), without.reason];
+            return Ok(SearchAnswer::nothing(vec![Arm::Vector], notes));
+        }
+        let request = request.clone().with_no_vector_reason(without.reason);
         searcher.search(&context, &request).await
     }
 
@@ -72,10 +90,11 @@ impl TenantMemory {
         attached: &Attached,
         text: &str,
         request: &SearchRequest,
-    ) -> Result<Result<SearchAnswer, String>> {
+    ) -> Result<Result<SearchAnswer, Without>> {
         let stance = self.stance(context, attached).await?;
         let Stance::Serves(known) = stance else { return Ok(Err(no_vector(&stance))) };
-        let vector = query_vector(attached, context, text).await?;
+        let words = self.inner().backend.keywords.is_some();
+        let vector = query_vector(attached, context, text, words).await?;
         let request = request.clone().with_vector(known.space.clone(), vector);
         let mut found = self.search_both_ways(context, &request, &known.space).await;
         let refused = |error: &Error| error.kind() == ErrorKind::InvalidInput;
@@ -85,7 +104,7 @@ impl TenantMemory {
             let Stance::Serves(known) = stance else { return Ok(Err(no_vector(&stance))) };
             found = self.search_both_ways(context, &request, &known.space).await;
         }
-        Ok(found?.ok_or_else(|| NONE_YET.to_owned()))
+        Ok(found?.ok_or_else(Without::none_yet))
     }
 
     /// As [`TenantMemory::search`], with a vector of the tenant's active space beside what the
@@ -120,7 +139,10 @@ impl TenantMemory {
         if let Some(known) = known {
             return self.search_in(&context, &known.space, &request, &vector).await;
         }
-        let by_words = matches!(request.arms, ArmSelection::Auto | ArmSelection::KeywordOnly);
+        let by_words = match request.arms {
+            ArmSelection::Auto => self.inner().backend.keywords.is_some(),
+            arms => arms == ArmSelection::KeywordOnly,
+        };
         if request.text.is_none() || !by_words {
             return Err(Error::invalid(
                 "the tenant has no embedding space yet: none of its memories has a vector",
@@ -142,8 +164,13 @@ impl TenantMemory {
         request: &SearchRequest,
         space: &EmbeddingSpace,
     ) -> Result<Option<SearchAnswer>> {
-        let searched = self.inner().searcher.search(context, request);
-        let (mut answer, lacks) = self.with_lacking(context, space, searched).await?;
+        let (mut answer, lacks) = match self.inner().bills {
+            true => self.with_known_lacking(context, space, request).await?,
+            false => {
+                let searched = self.inner().searcher.search(context, request);
+                self.with_lacking(context, space, searched).await?
+            }
+        };
         if !lacks {
             return Ok(Some(answer));
         }
@@ -151,7 +178,11 @@ impl TenantMemory {
         if !answer.hits.iter().any(by_meaning) && !self.has_vectors(context, request).await? {
             return Ok(None);
         }
-        answer.notes.push(SOME_LACK.to_owned());
+        let note = match self.inner().backend.keywords {
+            Some(_) => SOME_LACK,
+            None => SOME_MISSED,
+        };
+        answer.notes.push(note.to_owned());
         Ok(Some(answer))
     }
 
@@ -202,11 +233,41 @@ impl TenantMemory {
         Ok((answer, now))
     }
 
+    /// As [`TenantMemory::with_lacking`], of a store that bills what it reads, and that would have
+    /// to look at every memory that has a vector: it goes by what this process knows. Where nothing
+    /// at all is found the store is asked, for it then looks at the first memory and no further.
+    async fn with_known_lacking(
+        &self,
+        context: &CallContext,
+        space: &EmbeddingSpace,
+        request: &SearchRequest,
+    ) -> Result<(SearchAnswer, bool)> {
+        let inner = self.inner();
+        let answer = inner.searcher.search(context, request).await?;
+        let lacks = match inner.lacking.get(self.id(), inner.clock.monotonic()) {
+            Known::New(lacks) | Known::Old(lacks, _) => lacks,
+            Known::Nothing if answer.hits.is_empty() && request.filter == Filter::All => {
+                self.ask_lacking(context.clone(), space).await.unwrap_or(false)
+            }
+            Known::Nothing => false,
+        };
+        Ok((answer, lacks))
+    }
+
     /// Takes in that a commit was done; `bare`: it wrote memories without a vector, which searches
     /// say from then on.
     pub(super) fn note_written(&self, bare: bool) {
         if bare {
-            self.inner().lacking.written_without(self.id());
+            self.inner().lacking.written_without(self.id(), self.inner().bills);
+        }
+    }
+
+    /// Takes in that vectors were made, and that it is not known whether some are left to make.
+    pub(super) fn note_made(&self) {
+        match self.inner().bills {
+            // Nobody would ask.
+            true => self.inner().lacking.forget(self.id()),
+            false => self.inner().lacking.made(self.id()),
         }
     }
 
@@ -240,15 +301,15 @@ impl TenantMemory {
     }
 }
 
-/// Whether a commit writes a memory without a vector.
-pub(super) fn is_bare(commit: &Commit) -> bool {
-    commit.writes.iter().any(|write| match write {
+/// Whether a write is of a memory without a vector.
+pub(super) fn is_bare(write: &Write) -> bool {
+    match write {
         Write::Put(put) => match &put.vectors {
             Vectors::Replace(vectors) => vectors.is_empty(),
             Vectors::Keep => false,
         },
         Write::Delete(_) => false,
-    })
+    }
 }
 
 /// The text of a request that would be embedded: it has no vector, and wants the vector arm or
@@ -258,29 +319,48 @@ fn meant(request: &SearchRequest) -> Option<&str> {
     (request.arms != ArmSelection::KeywordOnly).then_some(text)
 }
 
-/// Why a text of a search is not embedded though there is an embedder.
-fn no_vector(stance: &Stance) -> String {
-    match stance {
-        Stance::Aside(active) => format!(
-            "no query vector was given, and the tenant's vectors are the caller's own ({active})"
-        ),
-        Stance::Undeclared | Stance::Serves(_) => NONE_YET.to_owned(),
+/// Why a text is not searched by meaning though there is an embedder.
+struct Without {
+    reason: String,
+    /// Whether no memory of the tenant has a vector.
+    none_yet: bool,
+}
+
+impl Without {
+    fn none_yet() -> Self {
+        Self { reason: NONE_YET.to_owned(), none_yet: true }
     }
 }
 
-/// Embeds the text of a search.
-async fn query_vector(attached: &Attached, context: &CallContext, text: &str) -> Result<Vec<f32>> {
+fn no_vector(stance: &Stance) -> Without {
+    match stance {
+        Stance::Aside(active) => Without {
+            reason: format!(
+                "no query vector was given, and the tenant's vectors are the caller's own \
+                 ({active})"
+            ),
+            none_yet: false,
+        },
+        Stance::Undeclared | Stance::Serves(_) => Without::none_yet(),
+    }
+}
+
+/// Embeds the text of a search. `words`: whether there is a search without it.
+async fn query_vector(
+    attached: &Attached,
+    context: &CallContext,
+    text: &str,
+    words: bool,
+) -> Result<Vec<f32>> {
     let texts = [text.to_owned()];
     let embedded = attached.embed(context, &texts, EmbedPurpose::Query).await;
     let vector = embedded.map(|mut vectors| vectors.pop()).map_err(|error| {
-        let instead = Error::new(
-            error.kind(),
-            format!(
-                "the search text could not be embedded: {}; search by words alone works without \
-                 the model (`--arm keyword`)",
-                error.message()
-            ),
-        );
+        let advice = match words {
+            true => "; search by words alone works without the model (`--arm keyword`)",
+            false => "",
+        };
+        let message = format!("the search text could not be embedded: {}{advice}", error.message());
+        let instead = Error::new(error.kind(), message);
         let instead = instead.with_operation("search").with_retryable(error.is_retryable());
         let instead = match error.retry_after() {
             Some(wait) => instead.with_retry_after(wait),

@@ -401,7 +401,7 @@ fn health_and_close_speak_for_every_part() {
     keywords.expect_capabilities().returning(|| crate::support::capabilities("mock"));
     keywords.expect_health().times(1).returning(Health::healthy);
     keywords.expect_close().times(1).returning(|| Ok(()));
-    backend.keywords = Arc::new(keywords);
+    backend.keywords = Some(Arc::new(keywords));
     let memory = over(backend, plain());
     let health = block_on(memory.health());
     assert_eq!(

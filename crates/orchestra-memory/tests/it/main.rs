@@ -7,11 +7,15 @@
 )]
 
 mod background;
+mod bulk;
+mod dense;
 mod embedding;
 mod embedding_faults;
 mod embedding_spaces;
 mod embedding_writes;
 mod faults;
+#[cfg(feature = "firestore")]
+mod firestore;
 mod handles;
 #[cfg(feature = "http")]
 mod http;

@@ -4,17 +4,22 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use memory_core::traits::{MockRecordStore, MockStoreMeta, MockVectorIndex};
-use memory_core::{Capabilities, Durability};
+use memory_core::{Capabilities, Clock, Durability, SystemClock};
 use orchestra_memory::{
-    Backend, BackendFactory, ErrorKind, OpenRequest, Registry, Result, UsageLedger,
+    Backend, BackendFactory, CostSettings, ErrorKind, OpenRequest, Registry, Result, UsageLedger,
 };
 
 use crate::support::{block_on, builder, mock_backend, note, open, plain, written};
 
 #[test]
 fn nothing_is_opened_in_place_of_what_cannot_be_had() {
+    // Where it was compiled in, it is refused for its URL, before any credentials are looked for.
+    let firestore = match cfg!(feature = "firestore") {
+        true => ErrorKind::Config,
+        false => ErrorKind::Unsupported,
+    };
     for (url, kind) in [
-        ("firestore://project/database", ErrorKind::Unsupported),
+        ("firestore://project/database/more", firestore),
         ("redis://host", ErrorKind::Unsupported),
         ("mysql://host", ErrorKind::Config),
         ("memory.db", ErrorKind::Config),
@@ -50,6 +55,46 @@ fn an_index_that_stands_apart_is_refused() {
     }
     let backend = mock_backend(MockRecordStore::new(), MockStoreMeta::new());
     block_on(builder().backend(backend).open()).unwrap();
+}
+
+#[test]
+fn budgets_that_nothing_would_heed_are_refused() {
+    let mut settings = plain();
+    settings.cost.daily_reads = Some(10);
+    let own = || mock_backend(MockRecordStore::new(), MockStoreMeta::new());
+    let asked = || builder().settings(settings.clone()).backend(own());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let book =
+        |cost: &CostSettings| Arc::new(UsageLedger::new().with_cost(cost.clone(), clock.clone()));
+    let mut other = settings.cost.clone();
+    other.daily_reads = Some(11);
+    for builder in [
+        asked(),
+        asked().ledger(Arc::new(UsageLedger::new())),
+        asked().usage(Arc::new(UsageLedger::new())),
+        asked().usage(book(&CostSettings::default())),
+        asked().usage(book(&other)),
+    ] {
+        let error = block_on(builder.open()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.message().contains("with_cost"), "{error}");
+    }
+    block_on(asked().usage(book(&settings.cost)).open()).unwrap();
+    // Without budgets in the settings the book has what it has.
+    block_on(builder().backend(own()).usage(book(&other)).open()).unwrap();
+    block_on(builder().backend(own()).open()).unwrap();
+}
+
+#[cfg(feature = "firestore")]
+#[test]
+fn firestore_is_not_opened_outside_a_runtime() {
+    let url = "firestore://p?emulator=127.0.0.1:1";
+    let error = block_on(builder().url(url).open()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.message().contains("tokio runtime"), "{error}");
+    // Within one it is: no service is asked yet.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(builder().url(url).open()).unwrap();
 }
 
 #[test]
@@ -145,7 +190,7 @@ mod sqlite {
             let context = admin.context(tenant.id().clone());
             let head = tenant.stats().await.unwrap().head;
             let from = memory_core::traits::ChangePosition::default();
-            let changes = admin.changes().read_changes(&context, from, 10).await.unwrap();
+            let changes = admin.changes().unwrap().read_changes(&context, from, 10).await.unwrap();
             assert_eq!((changes.changes.len(), changes.head), (1, head));
             let health = stack.memory.health().await;
             assert_eq!(health.status, HealthStatus::Healthy, "{:?}", health.reasons);

@@ -17,6 +17,7 @@ use orchestra_memory::{
     Timestamp, UserId,
 };
 
+use crate::bulk::OneByOne;
 use crate::words::Words;
 pub(crate) use futures::executor::block_on;
 
@@ -52,8 +53,9 @@ pub(crate) fn mock_backend(mut records: MockRecordStore, meta: MockStoreMeta) ->
     Backend {
         records: Arc::new(records),
         vectors: Arc::new(vectors),
-        keywords: Arc::new(keywords),
-        changes: Arc::new(MockChangeLog::new()),
+        keywords: Some(Arc::new(keywords)),
+        changes: Some(Arc::new(MockChangeLog::new())),
+        bulk: None,
         tenants: Arc::new(MockTenantDirectory::new()),
         meta: Arc::new(meta),
         leases: Arc::new(MockLeaseStore::new()),
@@ -165,12 +167,14 @@ pub(crate) fn each_store_with(settings: &Settings, check: impl AsyncFn(&Stack)) 
 /// A place for a store.
 enum Place {
     Reference,
+    /// The reference store, which writes many memories one by one.
+    Bulk,
     Memory,
     File(tempfile::TempDir),
 }
 
 fn stores() -> Vec<(&'static str, Place)> {
-    let mut stores = vec![("reference", Place::Reference)];
+    let mut stores = vec![("reference", Place::Reference), ("reference, bulk", Place::Bulk)];
     if cfg!(feature = "sqlite") {
         stores.push(("memory:", Place::Memory));
         stores.push(("sqlite:", Place::File(tempfile::tempdir().unwrap())));
@@ -182,6 +186,11 @@ impl Place {
     fn over(&self, builder: MemoryBuilder, clock: Arc<ManualClock>) -> MemoryBuilder {
         match self {
             Self::Reference => builder.backend(Backend::of(Arc::new(ReferenceStore::new(clock)))),
+            Self::Bulk => {
+                let store = Arc::new(ReferenceStore::new(clock));
+                let bulk = OneByOne::over(store.clone());
+                builder.backend(Backend { bulk: Some(Arc::new(bulk)), ..Backend::of(store) })
+            }
             Self::Memory => builder.url("memory:"),
             Self::File(folder) => {
                 builder.url(format!("sqlite:{}", folder.path().join("it.db").display()))

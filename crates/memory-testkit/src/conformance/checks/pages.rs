@@ -105,11 +105,25 @@ pub(crate) async fn last_page_has_no_cursor(b: &Bench) -> CheckResult {
     let first = b.records().query(&b.ctx, &query).await?;
     ensure_eq!(first.items.len(), 2, "the first page");
     ensure!(first.next.is_some(), "the first of two pages has no cursor");
-    let last = b.records().query(&b.ctx, &query.clone().with_cursor(first.next)).await?;
-    ensure_eq!(last.items.len(), 2, "the last page");
-    ensure!(last.next.is_none(), "the last page has a cursor");
-    let whole = b.records().query(&b.ctx, &Query::new(4)).await?;
-    ensure!(whole.items.len() == 4 && whole.next.is_none(), "a page of just all has a cursor");
+    let second = query.clone().with_cursor(first.next);
+    let longer = Query::new(3).with_order(Order::BY_ID).with_cursor(second.cursor.clone());
+    let short = b.records().query(&b.ctx, &longer).await?;
+    ensure!(short.items.len() == 2 && short.next.is_none(), "a page that is not full has a cursor");
+    ends(b, &second, 2).await?;
+    ends(b, &Query::new(4), 4).await
+}
+
+/// Holds a full last page to having no cursor, or one that leads to nothing where the store cannot
+/// know.
+async fn ends(b: &Bench, query: &Query, items: usize) -> CheckResult {
+    let last = b.records().query(&b.ctx, query).await?;
+    ensure_eq!(last.items.len(), items, "the last page");
+    if last.next.is_some() {
+        let knows = b.records().capabilities().knows_last_page;
+        ensure!(!knows, "a full last page has a cursor");
+        let after = b.records().query(&b.ctx, &query.clone().with_cursor(last.next)).await?;
+        ensure!(after.items.is_empty() && after.next.is_none(), "something follows the last page");
+    }
     Ok(())
 }
 

@@ -17,6 +17,8 @@ const CALLER: &str = "caller";
 const PULL: &str = "get the model's files, or name another folder or provider in the section \
                     [embedding] of the settings";
 const EMBED: &str = "`orchestra-memory embed --missing` makes them";
+const SUPPLY: &str = "give the memories vectors of your own, or name a provider in the section \
+                      [embedding] of the settings and run `orchestra-memory embed --missing`";
 const MOVE: &str = "set provider and model back to those of the tenant, search by words alone \
                     (`--arm keyword`), or move: export the tenant and import it into a store of \
                     its own";
@@ -60,7 +62,14 @@ pub(super) async fn embedder(memory: &Memory, places: &Places) -> Check {
                 format!("callers supply vectors of the model {model}")
             }
             (Provider::None, None) => "callers supply vectors, or there are none".to_owned(),
-            _ => "there is no model on this machine: search is by words".to_owned(),
+            _ if memory.has_keyword_index() => {
+                "there is no model on this machine: search is by words".to_owned()
+            }
+            _ => {
+                let detail = "there is no model on this machine, and the store has no keyword \
+                              index: nothing is found but by `--vector`";
+                return Check::warning("embedding", detail, PULL);
+            }
         };
         return Check::ok("embedding", format!("{}: {detail}", provider.name()));
     };
@@ -98,6 +107,7 @@ pub(super) async fn tenant(
     };
     let provider = places.settings.embedding.chosen_provider();
     let wanted = wanted(memory, places);
+    let makes = provider != Provider::None && wanted.is_some();
     let fits = match (&spaces.active, &wanted) {
         (Some(space), Some(wanted)) if space != wanted => {
             let own = provider == Provider::Auto && space.model() == CALLER;
@@ -115,11 +125,19 @@ pub(super) async fn tenant(
             true
         }
         (None, _) => {
-            checks.push(Check::ok("vectors", "none yet: search is by words"));
+            let stored = stats.is_some_and(|stats| stats.items > 0);
+            checks.push(match (memory.has_keyword_index(), stored) {
+                (true, _) => Check::ok("vectors", "none yet: search is by words"),
+                (false, false) => Check::ok("vectors", "none yet, nor any memory"),
+                (false, true) => {
+                    let detail =
+                        "none, and the store has no keyword index: no search finds anything";
+                    Check::warning("vectors", detail, if makes { EMBED } else { SUPPLY })
+                }
+            });
             true
         }
     };
-    let makes = provider != Provider::None && wanted.is_some();
     let missing = stats.map_or(0, |stats| stats.items.saturating_sub(stats.embedded));
     if fits && makes && missing > 0 {
         let memories = human::count(missing, "memory lacks a vector", "memories lack a vector");

@@ -13,7 +13,8 @@ pub(crate) trait BatchFeed {
     /// by then is written.
     fn is_cancelled(&self) -> bool;
 
-    /// The next batch of at most 1,000 memories, which may be empty; `None` at the end.
+    /// The next batch, of at most as many memories as the options or the settings say, which may
+    /// be empty; `None` at the end.
     async fn read(&mut self) -> Option<Vec<NewMemory>>;
 
     /// Takes in what became of the oldest batch that was read and not taken in yet. `ahead`: how

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use memory_core::limits::FETCH_IDS;
 use memory_core::{CallContext, ContentHash, MemoryId, Projection, Result};
 
 use super::ready::Ready;
@@ -80,7 +81,7 @@ impl TenantMemory {
         if ids.is_empty() {
             return Ok(());
         }
-        let erased = self.inner().backend.meta.erased(context, &ids).await?;
+        let erased = self.erased(context, &ids).await?;
         let mut left = Vec::with_capacity(batch.ready.len());
         for (ready, erased) in std::mem::take(&mut batch.ready).into_iter().zip(erased) {
             match erased {
@@ -90,6 +91,19 @@ impl TenantMemory {
         }
         batch.ready = left;
         Ok(())
+    }
+
+    /// Which of these ids were erased here.
+    pub(super) async fn erased(
+        &self,
+        context: &CallContext,
+        ids: &[MemoryId],
+    ) -> Result<Vec<bool>> {
+        let mut erased = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(FETCH_IDS) {
+            erased.extend(self.inner().backend.meta.erased(context, ids).await?);
+        }
+        Ok(erased)
     }
 
     /// Takes out the memories whose ids are taken, as the policy says. Somebody may still take an
@@ -108,13 +122,13 @@ impl TenantMemory {
             return Ok(part);
         }
         let ids: Vec<MemoryId> = ids.into_iter().collect();
-        let found =
-            self.inner().backend.records.fetch(context, &ids, &Projection::narrow()).await?;
-        let taken: BTreeMap<MemoryId, ContentHash> = found
-            .into_iter()
-            .flatten()
-            .map(|item| (item.id.clone(), item.content_hash()))
-            .collect();
+        let records = &self.inner().backend.records;
+        let mut taken: BTreeMap<MemoryId, ContentHash> = BTreeMap::new();
+        for ids in ids.chunks(FETCH_IDS) {
+            let found = records.fetch(context, ids, &Projection::narrow()).await?;
+            let hashes = found.into_iter().flatten();
+            taken.extend(hashes.map(|item| (item.id.clone(), item.content_hash())));
+        }
         let mut left = Vec::with_capacity(part.len());
         for ready in part {
             match taken.get(&ready.id) {

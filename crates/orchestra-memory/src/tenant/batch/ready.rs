@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use memory_core::limits::COMMIT_BYTES;
 use memory_core::{ContentHash, MemoryId, MemoryItem, Put, SpaceId, Vectors, Write};
 
 use super::BatchPolicy;
@@ -122,13 +121,14 @@ impl fmt::Debug for Ready {
     }
 }
 
-/// Cuts a batch into parts that one commit can hold: distinct ids, bounded bytes, order kept.
-pub(super) fn parts(ready: Vec<Ready>) -> Vec<Vec<Ready>> {
+/// Cuts a batch into parts that can be written at once: distinct ids, at most so many bytes, order
+/// kept.
+pub(super) fn parts(ready: Vec<Ready>, most_bytes: usize) -> Vec<Vec<Ready>> {
     let mut parts = Vec::new();
     let mut part: Vec<Ready> = Vec::new();
     let (mut ids, mut bytes) = (BTreeSet::new(), 0);
     for next in ready {
-        if ids.contains(&next.id) || bytes + next.bytes > COMMIT_BYTES {
+        if ids.contains(&next.id) || bytes + next.bytes > most_bytes {
             parts.push(std::mem::take(&mut part));
             ids.clear();
             bytes = 0;

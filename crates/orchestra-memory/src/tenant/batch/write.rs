@@ -1,4 +1,5 @@
-//! Commits, in halves where they are refused.
+//! Writing a batch: commits, in halves where they are refused, or the store's own way for many
+//! writes.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ use super::{BatchPolicy, BatchResult, BatchSpace, Prepared, conflict};
 use crate::options::{ItemOutcome, OnConflict};
 use crate::report::VectorState;
 use crate::tenant::TenantMemory;
-use crate::tenant::commit::Refused;
+use crate::tenant::commit::{LeftLater, Refused};
 
 impl TenantMemory {
     /// Writes a batch that was prepared. The time that its preparation took counts; what it has
@@ -59,8 +60,19 @@ impl TenantMemory {
                 result.note(reason);
             }
         }
-        for part in parts(ready) {
-            self.commit_halving(context, part, space, policy, result).await?;
+        let backend = &self.inner().backend;
+        let bulk = backend.bulk.as_deref();
+        let most = match bulk {
+            Some(_) => usize::MAX,
+            None => backend.records.capabilities().max_commit_bytes,
+        };
+        for part in parts(ready, most) {
+            match bulk {
+                Some(bulk) => {
+                    self.write_each(bulk, context, part, space, policy, result).await?;
+                }
+                None => self.commit_halving(context, part, space, policy, result).await?,
+            }
         }
         Ok(())
     }
@@ -105,25 +117,7 @@ impl TenantMemory {
             }
             match sent {
                 Ok(receipt) => {
-                    let erased = match policy.keep_erased {
-                        true => self.undo_erased(context, &receipt.results).await?,
-                        false => BTreeSet::new(),
-                    };
-                    // Nothing is made for what was undone.
-                    erased.iter().for_each(|id| later.remove(id));
-                    drop(later);
-                    for (ready, done) in part.into_iter().zip(receipt.results) {
-                        if erased.contains(&done.id) {
-                            result.outcomes[ready.place] = ItemOutcome::Erased(done.id);
-                            continue;
-                        }
-                        let replaced = done.existed && policy.on_conflict == OnConflict::Replace;
-                        let outcome = match replaced {
-                            true => ItemOutcome::Replaced(done.id),
-                            false => ItemOutcome::Added(done.id),
-                        };
-                        result.written(&ready, outcome);
-                    }
+                    self.take_in(context, part, receipt.results, later, policy, result).await?;
                 }
                 Err(refused)
                     if !looked
@@ -133,12 +127,12 @@ impl TenantMemory {
                     let left = self.without_taken(context, part, policy, result).await?;
                     waiting.push((left, true));
                 }
-                Err(refused) if is_an_items_fault(&refused) && part.len() > 1 => {
+                Err(refused) if is_the_items(&refused) && part.len() > 1 => {
                     let second = part.split_off(part.len() / 2);
                     waiting.push((second, looked));
                     waiting.push((part, looked));
                 }
-                Err(refused) if is_an_items_fault(&refused) => {
+                Err(refused) if is_the_items(&refused) => {
                     if let Some(alone) = part.pop() {
                         let place = alone.place;
                         result.outcomes[place] =
@@ -151,8 +145,40 @@ impl TenantMemory {
         Ok(())
     }
 
+    /// Takes in memories that were written, and takes back those of them that stay erased. `later`:
+    /// those of them whose vectors are made later.
+    pub(super) async fn take_in(
+        &self,
+        context: &CallContext,
+        written: Vec<Ready>,
+        done: Vec<WriteResult>,
+        mut later: LeftLater<'_>,
+        policy: &BatchPolicy,
+        result: &mut BatchResult,
+    ) -> Result<()> {
+        let erased = match policy.keep_erased {
+            true => self.undo_erased(context, &done).await?,
+            false => BTreeSet::new(),
+        };
+        // Nothing is made for what was undone.
+        erased.iter().for_each(|id| later.remove(id));
+        drop(later);
+        for (ready, done) in written.into_iter().zip(done) {
+            if erased.contains(&done.id) {
+                result.outcomes[ready.place] = ItemOutcome::Erased(done.id);
+                continue;
+            }
+            let outcome = match done.existed && policy.on_conflict == OnConflict::Replace {
+                true => ItemOutcome::Replaced(done.id),
+                false => ItemOutcome::Added(done.id),
+            };
+            result.written(&ready, outcome);
+        }
+        Ok(())
+    }
+
     /// What becomes of a memory that was refused alone.
-    async fn refused(
+    pub(super) async fn refused(
         &self,
         context: &CallContext,
         ready: Ready,
@@ -177,7 +203,7 @@ impl TenantMemory {
         written: &[WriteResult],
     ) -> Result<BTreeSet<MemoryId>> {
         let ids: Vec<MemoryId> = written.iter().map(|result| result.id.clone()).collect();
-        let erased = self.inner().backend.meta.erased(context, &ids).await?;
+        let erased = self.erased(context, &ids).await?;
         let mut gone = BTreeSet::new();
         for (result, _) in written.iter().zip(erased).filter(|(_, erased)| *erased) {
             let precondition =
@@ -202,10 +228,11 @@ impl TenantMemory {
 
 /// Whether a commit was refused for what one of its items is. A conflict is not: creates and
 /// unconditional puts meet one only at a write fence, which stands for all of them.
-fn is_an_items_fault(refused: &Refused) -> bool {
-    !refused.resent
-        && matches!(
-            refused.error.kind(),
-            ErrorKind::InvalidInput | ErrorKind::AlreadyExists | ErrorKind::Unsupported
-        )
+fn is_the_items(refused: &Refused) -> bool {
+    !refused.resent && is_an_items_fault(refused.error.kind())
+}
+
+/// Whether errors of this kind are about one item, where writes stand in no commit.
+pub(super) fn is_an_items_fault(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::InvalidInput | ErrorKind::AlreadyExists | ErrorKind::Unsupported)
 }

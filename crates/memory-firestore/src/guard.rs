@@ -1,0 +1,262 @@
+//! The tenant's document, and how every write makes sure that it is as this process knows it.
+//!
+//! The document holds the tenant's spaces and write fence, and whether the tenant is listed, which
+//! its first commit sees to. Its state is remembered together with its update time. A write carries a `verify` of that time in
+//! the same request, so a fence or a space that was changed by another process is noticed by the
+//! server, at the cost of no read and no round trip. Where a server does not know `verify`, a
+//! transaction that reads the document does the same for one more of each.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use googleapis_tonic_google_firestore_v1::google::firestore::v1 as proto;
+use lru::LruCache;
+use memory_core::traits::TenantSpaces;
+use memory_core::{CallContext, Error, ErrorKind, Result, TenantId};
+use proto::value::ValueType;
+
+use crate::error::corrupt;
+use crate::model;
+use crate::store::FirestoreStore;
+use crate::wire::{Call, Found, Refused, Write};
+
+/// Whether the tenant is listed.
+pub(crate) const LISTED: &str = "listed";
+const SPACES: &str = "spaces";
+const SPACES_VERSION: &str = "spaces_version";
+const FENCE: &str = "fence";
+
+/// What is known of a tenant.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TenantState {
+    /// The update time of its document in microseconds; `None` where there is no document.
+    pub(crate) updated_at: Option<i64>,
+    /// Whether it is listed: from its first commit until its erasure.
+    pub(crate) listed: bool,
+    /// Its spaces.
+    pub(crate) spaces: TenantSpaces,
+    /// Its write fence.
+    pub(crate) fence: Option<u64>,
+}
+
+/// What is remembered of tenants.
+#[derive(Debug)]
+pub(crate) struct Tenants(Mutex<LruCache<TenantId, Arc<TenantState>>>);
+
+impl Tenants {
+    pub(crate) fn new(most: u32) -> Self {
+        let most = usize::try_from(most).ok().and_then(NonZeroUsize::new);
+        Self(Mutex::new(LruCache::new(most.unwrap_or(NonZeroUsize::MIN))))
+    }
+
+    fn known(&self, tenant: &TenantId) -> Option<Arc<TenantState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
+    }
+
+    /// Remembers a state, unless a newer one is known.
+    pub(crate) fn learn(&self, tenant: &TenantId, state: Arc<TenantState>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.peek(tenant).is_none_or(|old| old.updated_at <= state.updated_at) {
+            known.put(tenant.clone(), state);
+        }
+    }
+
+    /// Forgets a tenant's state: the next use reads it.
+    pub(crate) fn forget(&self, tenant: &TenantId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop(tenant);
+    }
+}
+
+impl TenantState {
+    fn read(found: &Found) -> Result<Self> {
+        model::check_shape(&found.fields)?;
+        let spaces = match found.fields.get(SPACES).and_then(|v| v.value_type.as_ref()) {
+            None => TenantSpaces::default(),
+            Some(ValueType::StringValue(text)) => {
+                serde_json::from_str(text).map_err(|_| corrupt("spaces"))?
+            }
+            Some(_) => return Err(corrupt("spaces")),
+        };
+        let number = |name| match found.fields.get(name).and_then(|v| v.value_type.as_ref()) {
+            Some(ValueType::IntegerValue(number)) => Some(number.unsigned_abs()),
+            _ => None,
+        };
+        let version = number(SPACES_VERSION).unwrap_or_default();
+        let spaces = TenantSpaces { version, ..spaces };
+        let listed = match found.fields.get(LISTED).and_then(|v| v.value_type.as_ref()) {
+            Some(ValueType::BooleanValue(listed)) => *listed,
+            _ => return Err(corrupt("listing")),
+        };
+        Ok(Self { updated_at: Some(found.updated_at), listed, spaces, fence: number(FENCE) })
+    }
+
+    /// The document of this state.
+    pub(crate) fn document(&self, name: String) -> Result<proto::Document> {
+        let mut fields = HashMap::from([model::shape_field()]);
+        let mut put = |name: &str, value| fields.insert(name.to_owned(), model::value(value));
+        put(LISTED, ValueType::BooleanValue(self.listed));
+        if self.spaces.version > 0 {
+            let text = serde_json::to_string(&self.spaces).map_err(|error| {
+                Error::new(ErrorKind::Unexpected, "spaces have no JSON").with_source(error)
+            })?;
+            put(SPACES, ValueType::StringValue(text));
+            put(SPACES_VERSION, ValueType::IntegerValue(self.spaces.version.cast_signed()));
+        }
+        if let Some(fence) = self.fence {
+            put(FENCE, ValueType::IntegerValue(fence.cast_signed()));
+        }
+        Ok(proto::Document { name, fields, create_time: None, update_time: None })
+    }
+
+    /// Refuses a write that the tenant's fence keeps out.
+    ///
+    /// # Errors
+    /// `Conflict`.
+    pub(crate) fn check_fence(&self, context: &CallContext) -> Result<()> {
+        match self.fence {
+            Some(fence) if context.fence.is_none_or(|token| token.0 < fence) => {
+                Err(Error::new(ErrorKind::Conflict, "a write fence stands before the tenant"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl FirestoreStore {
+    /// The tenant's state, remembered or read.
+    ///
+    /// Billed: one read where it is not remembered.
+    pub(crate) async fn tenant(
+        &self,
+        call: Call<'_>,
+        tenant: &TenantId,
+    ) -> Result<Arc<TenantState>> {
+        match self.tenants.known(tenant) {
+            Some(state) => Ok(state),
+            None => self.tenant_now(call, tenant).await,
+        }
+    }
+
+    /// The tenant's state as it is now.
+    ///
+    /// Billed: one read.
+    pub(crate) async fn tenant_now(
+        &self,
+        call: Call<'_>,
+        tenant: &TenantId,
+    ) -> Result<Arc<TenantState>> {
+        let found = self.wire.get(call, vec![self.names.tenant(tenant)], None).await?;
+        let state = match found.into_iter().next().flatten() {
+            Some(found) => TenantState::read(&found)?,
+            None => TenantState::default(),
+        };
+        let state = Arc::new(state);
+        if state.updated_at.is_none() {
+            // A document that is gone is older news than one that was seen before.
+            self.tenants.forget(tenant);
+        }
+        self.tenants.learn(tenant, Arc::clone(&state));
+        Ok(state)
+    }
+
+    /// Sends writes that hold only while the tenant's document is as `state` has it, and makes or
+    /// changes the document where the tenant is not listed. The answer is the update time of each of
+    /// `writes`, in order.
+    ///
+    /// After [`Refused::Contended`] the remembered state is forgotten: read it, and whatever the
+    /// preconditions are about, and decide anew.
+    pub(crate) async fn commit_guarded(
+        &self,
+        call: Call<'_>,
+        tenant: &TenantId,
+        state: &TenantState,
+        mut writes: Vec<Write>,
+    ) -> Result<Vec<i64>, Refused> {
+        self.store_written(call).await?;
+        let count = writes.len();
+        let name = self.names.tenant(tenant);
+        let mut transaction = Vec::new();
+        let listed = TenantState { listed: true, ..state.clone() };
+        match state.updated_at {
+            None => writes.push(Write::update(listed.document(name)?).if_exists(false)),
+            Some(time) if !state.listed => {
+                writes.push(Write::update(listed.document(name)?).if_updated_at(time));
+            }
+            Some(time) if self.verifies(call).await? => {
+                writes.push(Write::verify(name).if_updated_at(time));
+            }
+            Some(time) => {
+                let mask = Some(vec![crate::fields::V.to_owned()]);
+                let (found, id) = self.wire.get_in_transaction(call, vec![name], mask).await?;
+                let now = found.into_iter().next().flatten().map(|found| found.updated_at);
+                if now != Some(time) {
+                    self.tenants.forget(tenant);
+                    self.give_up(call, id).await;
+                    return Err(Refused::Contended);
+                }
+                transaction = id;
+            }
+        }
+        let sent = self.wire.commit(call, writes, transaction.clone()).await;
+        if matches!(&sent, Err(Refused::Error(_))) && !transaction.is_empty() {
+            self.give_up(call, transaction).await;
+        }
+        match sent {
+            Ok(mut times) => {
+                // The tenant's document is the last of the writes.
+                if !state.listed
+                    && let Some(time) = times.last().copied()
+                {
+                    let made = TenantState { updated_at: Some(time), ..listed };
+                    self.tenants.learn(tenant, Arc::new(made));
+                }
+                times.truncate(count);
+                Ok(times)
+            }
+            Err(refused) => {
+                // Any other failure says nothing of the tenant, and whatever is remembered wrongly
+                // is refused the next time.
+                if matches!(refused, Refused::Contended) {
+                    self.tenants.forget(tenant);
+                }
+                Err(refused)
+            }
+        }
+    }
+
+    /// Ends a transaction that did not come to its end, so that it holds nobody up. That this may
+    /// fail too is no matter: the server ends it by itself after a minute.
+    async fn give_up(&self, call: Call<'_>, transaction: Vec<u8>) {
+        let own = Call { operation: call.operation, context: None };
+        if let Err(error) = self.wire.rollback(own, transaction).await {
+            tracing::debug!(kind = error.kind().name(), "a transaction could not be rolled back");
+        }
+    }
+
+    /// Replaces the tenant's document, if it is still as `old` has it, together with other writes.
+    pub(crate) async fn replace_tenant(
+        &self,
+        call: Call<'_>,
+        tenant: &TenantId,
+        old: &TenantState,
+        new: TenantState,
+        mut others: Vec<Write>,
+    ) -> Result<Arc<TenantState>, Refused> {
+        self.store_written(call).await?;
+        let write = Write::update(new.document(self.names.tenant(tenant))?);
+        others.insert(
+            0,
+            match old.updated_at {
+                Some(time) => write.if_updated_at(time),
+                None => write.if_exists(false),
+            },
+        );
+        self.tenants.forget(tenant);
+        let times = self.wire.commit(call, others, Vec::new()).await?;
+        let updated_at = times.first().copied();
+        let state = Arc::new(TenantState { updated_at, ..new });
+        self.tenants.learn(tenant, Arc::clone(&state));
+        Ok(state)
+    }
+}
