@@ -3,44 +3,117 @@
 use anyhow::{Context as _, Result, bail};
 
 use crate::metadata::Metadata;
+use crate::servers::{Absence, Firestore, with_firestore};
 use crate::{model, program, shell};
 
 /// The bench that needs the model's files.
 const EMBED: &str = "embed";
 
+/// The bench that needs an emulator of Firestore.
+const FIRESTORE: &str = "firestore";
+
+/// The folder of the benches, a file each.
+const FOLDER: &str = "benches/benches";
+
 /// The page that `--save` writes.
 const PAGE: &str = "docs/benchmarks.md";
 
-/// Runs all benches or the named one; what follows `--` goes to the bench program. With `--save`
-/// the tables that they print become the page of figures.
-pub(crate) fn run(args: &[String]) -> Result<()> {
+/// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked<'a> {
+    /// One bench; `None` is all.
+    name: Option<&'a str>,
+    save: bool,
+    /// What goes to the bench program, behind `--`.
+    pass: &'a [String],
+}
+
+impl Asked<'_> {
+    fn includes(&self, name: &str) -> bool {
+        self.name.is_none_or(|only| only == name)
+    }
+}
+
+fn parse(args: &[String]) -> Result<Asked<'_>> {
     let split = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     let (words, pass) = args.split_at(split);
     let save = words.iter().any(|word| word == "--save");
     let names: Vec<_> = words.iter().filter(|word| *word != "--save").collect();
-    let mut command = shell::cargo();
-    command.args(["bench", "--package", "benches"]);
-    match names.as_slice() {
-        [] => command.arg("--benches"),
+    let name = match names.as_slice() {
+        [] => None,
         [_] if save => bail!("--save writes the page of all benches: name none"),
-        [name] if !name.starts_with('-') => command.args(["--bench", name]),
+        [name] if !name.starts_with('-') => Some(name.as_str()),
         _ => bail!("name one bench or none; arguments of the bench program go behind `--`"),
     };
-    if names.is_empty() || names.iter().any(|name| *name == EMBED) {
+    Ok(Asked { name, save, pass })
+}
+
+/// Runs all benches or the named one; what follows `--` goes to the bench program. With `--save`
+/// the tables that they print become the page of figures.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let asked = parse(args)?;
+    let names = names()?;
+    let exists = names.iter().any(|name| name == FIRESTORE);
+    if !(asked.includes(FIRESTORE) && exists) {
+        return run_with(&asked, &names, None);
+    }
+    // A page without one of its tables would look like one that never had it.
+    let absence = if asked.name.is_none() && !asked.save { Absence::Skips } else { Absence::Fails };
+    with_firestore(absence, |firestore| run_with(&asked, &names, Some(firestore)))
+}
+
+/// The names of all benches.
+fn names() -> Result<Vec<String>> {
+    let folder = shell::root().join(FOLDER);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let path = entry.with_context(|| folder.display().to_string())?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn run_with(asked: &Asked<'_>, names: &[String], firestore: Option<&Firestore>) -> Result<()> {
+    let mut command = shell::cargo();
+    command.args(["bench", "--package", "benches"]);
+    match asked.name {
+        Some(name) => {
+            command.args(["--bench", name]);
+        }
+        None if firestore.is_some_and(Firestore::is_absent) => {
+            let others = names.iter().filter(|name| *name != FIRESTORE);
+            command.args(others.flat_map(|name| ["--bench", name]));
+        }
+        None => {
+            command.arg("--benches");
+        }
+    }
+    if let Some(firestore) = firestore {
+        firestore.give(&mut command);
+    }
+    if asked.includes(EMBED) {
         let target = Metadata::load()?.target_directory;
         let program = program::build_release(&target)?;
         command.env(program::MODEL_DIR, model::ensure(&program, &target)?);
     }
-    command.args(pass);
-    if !save {
+    command.args(asked.pass);
+    if !asked.save {
         return shell::run(&mut command);
     }
     let finished = shell::tee(&mut command)?;
     if !finished.success {
         bail!("a bench failed");
     }
+    save(&finished.text)
+}
+
+/// Writes the page from what the benches have printed.
+fn save(text: &str) -> Result<()> {
     let mut tables = String::new();
-    for line in finished.text.lines() {
+    for line in text.lines() {
         if let Some(title) = line.strip_prefix("### ") {
             tables.push_str(&format!("\n## {title}\n\n"));
         } else if line.starts_with('|') {
@@ -73,4 +146,30 @@ fn head() -> String {
          `benches/benches/`.\n\n\
          Machine: {processor}, {threads} threads.\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_name_one_bench_or_all() {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let args = words("firestore -- --pairs 3");
+        let one = parse(&args).unwrap();
+        assert_eq!((one.name, one.save, one.pass), (Some("firestore"), false, &args[1..]));
+        assert!(one.includes(FIRESTORE) && !one.includes(EMBED));
+        let args = words("--save");
+        let all = parse(&args).unwrap();
+        assert!(all.save && all.includes(FIRESTORE) && all.includes(EMBED));
+        for refused in ["write --save", "write search", "--quick"] {
+            assert!(parse(&words(refused)).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_benches_are_the_files_of_their_folder() {
+        let names = names().unwrap();
+        assert!(names.iter().any(|name| name == EMBED), "{names:?}");
+    }
 }

@@ -3,12 +3,22 @@
 //!
 //! Each back end stamps the suite into its own integration tests, in a module `conformance`.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, bail};
 
+use crate::servers::{Absence, with_firestore};
 use crate::shell;
 
 /// The back ends, and the crate whose tests hold the suite of each.
-const BACK_ENDS: &[(&str, &str)] = &[("sqlite", "memory-sqlite"), ("reference", "memory-testkit")];
+const BACK_ENDS: &[(&str, &str)] = &[
+    ("sqlite", "memory-sqlite"),
+    ("reference", "memory-testkit"),
+    (FIRESTORE, "memory-firestore"),
+];
+
+/// The back end that needs an emulator.
+const FIRESTORE: &str = "firestore";
 
 /// The part of a test's name that says that it belongs to the suite.
 const MODULE: &str = "conformance::";
@@ -22,6 +32,19 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         .find(|(known, _)| known == name)
         .with_context(|| format!("no back end `{name}`; known: {}", known()))?;
 
+    if name == FIRESTORE {
+        with_firestore(Absence::Fails, |firestore| {
+            let mut command = command(package);
+            firestore.give(&mut command);
+            judge(name, &mut command)
+        })
+    } else {
+        judge(name, &mut command(package))
+    }
+}
+
+/// The runner, for the tests of the suite in the package alone.
+fn command(package: &str) -> Command {
     let mut command = shell::cargo();
     if shell::has_nextest() {
         let filter = format!("test({MODULE})");
@@ -30,7 +53,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     } else {
         command.args(["test", "--all-features", "--package", package, "--tests", "--", MODULE]);
     }
-    let finished = shell::tee(&mut command)?;
+    command
+}
+
+/// Runs the suite and says how much of it ran.
+fn judge(name: &str, command: &mut Command) -> Result<()> {
+    let finished = shell::tee(command)?;
     let checks = checks_run(&finished.text);
     println!("conformance {name}: {checks} checks run");
     if !finished.success {
@@ -94,7 +122,10 @@ mod tests {
     #[test]
     fn an_unknown_back_end_is_answered_with_the_known_ones() {
         let error = run(&["oracle".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("oracle") && error.contains("sqlite, reference"), "{error}");
+        assert!(
+            error.contains("oracle") && error.contains("sqlite, reference, firestore"),
+            "{error}"
+        );
         assert!(run(&[]).is_err());
     }
 }

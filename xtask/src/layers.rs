@@ -62,6 +62,7 @@ const CLIENTS: &[&str] = &[
     "firestore",
     "fred",
     "glommio",
+    "google-cloud-auth",
     "h2",
     "hyper",
     "isahc",
@@ -80,7 +81,8 @@ const CLIENTS: &[&str] = &[
 ];
 
 /// Clients and runtimes that come as families of crates.
-const CLIENT_FAMILIES: &[&str] = &["gcloud-", "google-cloud-", "hyper-", "tokio-", "tonic-"];
+const CLIENT_FAMILIES: &[&str] =
+    &["gcloud-", "google-cloud-", "googleapis-", "hyper-", "tokio-", "tonic-"];
 
 /// The graph as the check sees it.
 #[derive(Clone, Default)]
@@ -434,6 +436,26 @@ mod tests {
         graph.resolved.insert("glue@1.0.0".into(), ["tokio-util@0.7.0".into()].into());
         let way = ["memory-core", "serde", "glue", "tokio-util"].map(str::to_owned).to_vec();
         assert_eq!(check(&graph), [Violation::Client(way)]);
+    }
+
+    #[test]
+    fn every_client_of_a_back_end_is_known_as_one() {
+        for name in [
+            "firestore",
+            "google-cloud-auth",
+            "googleapis-tonic-google-firestore-v1",
+            "reqwest",
+            "rusqlite",
+            "tonic",
+            "tonic-prost",
+            "ureq",
+        ] {
+            assert!(is_client(name), "{name}");
+            let mut graph = house();
+            graph.plant("memory-core", name).unwrap();
+            assert_eq!(check(&graph).len(), 1, "{name}");
+        }
+        assert!(!is_client("serde"));
     }
 
     #[test]

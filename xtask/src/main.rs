@@ -17,6 +17,7 @@ mod metadata;
 mod model;
 mod msrv;
 mod program;
+mod servers;
 mod shell;
 mod spdx;
 mod testing;
@@ -39,7 +40,9 @@ cargo xtask COMMAND [ARGS]
                          [--arms keyword,vector,both] [--out FILE] [--config FILE]
                          [--program FILE]; docs/evaluation.md explains them
   test [ARGS]            all tests of the workspace; ARGS go to the test runner
-  conformance BACKEND    the conformance suite on one back end: sqlite, reference
+  conformance BACKEND    the conformance suite on one back end: sqlite, reference, firestore
+  servers ACTION         the servers that tests need, to stay: up, down, status; each for all or
+                         for the one named: firestore; up [--emulator-jar PATH]
   layers [--plant A:B]   hold the table of crates against the dependency graph;
                          --plant adds an arrow that is not there, to see the check fail
   features               build each feature of each crate alone, none, and all
@@ -48,6 +51,9 @@ cargo xtask COMMAND [ARGS]
                          --save writes docs/benchmarks.md
   tidy                   what no compiler checks: module docs, file sizes, links, leftovers
   ci                     everything that has to pass before a merge
+
+Where FIRESTORE_EMULATOR_HOST is not set, test, conformance firestore, bench and ci start an
+emulator of their own and end it; docs/testing.md says how it is found.
 ";
 
 fn main() -> ExitCode {
@@ -72,6 +78,8 @@ fn dispatch(command: &str, rest: &[String]) -> Result<()> {
         ("test", _) => testing::run(rest),
         ("conformance", _) => conformance::run(rest),
         ("layers", _) => layers::run(rest),
+        ("servers", _) => servers::run(rest),
+        (servers::WATCH, []) => servers::watch(),
         ("bench", _) => bench::run(rest),
         ("eval", _) => eval::run(rest),
         ("demo", []) => demo::run(),

@@ -1,23 +1,38 @@
-//! `cargo xtask test`: the model's files, then all tests of the workspace, through cargo-nextest
-//! where it is installed and `cargo test` where it is not, and then the examples of the
-//! documentation.
+//! `cargo xtask test`: the model's files and an emulator of Firestore, then all tests of the
+//! workspace, through cargo-nextest where it is installed and `cargo test` where it is not, and
+//! then the examples of the documentation.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::metadata::Metadata;
-use crate::{model, program, shell};
+use crate::servers::{Absence, Firestore, with_firestore};
+use crate::{model, program, servers, shell};
 
 /// The variable in which the tests find the folder of the model's files.
 const TEST_MODEL: &str = "ORCHESTRA_MEMORY_TEST_MODEL";
 
+/// Tests that exist only without the feature `firestore`: a package, the target that has them, and
+/// a part of their names.
+const ABSENT_TESTS: [(&str, &str, &str); 2] = [
+    ("orchestra-memory", "--lib", "the_sections_of_firestore_name_its_feature"),
+    ("orchestra-memory-cli", "--test=it", "firestore_absent"),
+];
+
 /// Runs the tests; `args` go to the test runner.
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    // Now and not after the program was built, where it is a failure.
+    servers::foresee()?;
     let model = model()?;
+    with_firestore(Absence::Skips, |firestore| run_with(args, &model, firestore))
+}
+
+fn run_with(args: &[String], model: &Path, firestore: &Firestore) -> Result<()> {
     let mut command = shell::cargo();
-    command.env(TEST_MODEL, &model);
+    command.env(TEST_MODEL, model);
+    firestore.give(&mut command);
     if shell::has_nextest() {
         command.args(["nextest", "run", "--workspace", "--all-features"]);
     } else {
@@ -32,8 +47,26 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         return Ok(());
     }
     let mut examples = shell::cargo();
-    examples.env(TEST_MODEL, &model);
+    examples.env(TEST_MODEL, model);
+    firestore.give(&mut examples);
     shell::run(examples.args(["test", "--doc", "--workspace", "--all-features"]))
+}
+
+/// Runs the tests that exist only where the feature `firestore` is not compiled in, by their names.
+/// All crates under them are built once more, with the default features.
+pub(crate) fn without_firestore(_: &Metadata) -> Result<()> {
+    for (package, target, name) in ABSENT_TESTS {
+        let mut command = shell::cargo();
+        command.args(["test", "--package", package, target, name]);
+        let finished = shell::tee(&mut command)?;
+        if !finished.success {
+            bail!("`{}` failed", shell::describe(&command));
+        }
+        if !finished.text.lines().any(|line| line.contains(name) && line.ends_with("... ok")) {
+            bail!("no test of {package} has `{name}` in its name: correct the list in xtask");
+        }
+    }
+    Ok(())
 }
 
 /// The folder of the model's files: the one that the variable names already, else the one in the
