@@ -52,7 +52,8 @@ impl Environment {
     pub(crate) fn apply(
         self,
         settings: &mut Settings,
-        #[cfg_attr(not(feature = "firestore"), expect(unused_variables))] firestore: bool,
+        #[cfg_attr(not(feature = "firestore"), expect(unused_variables, reason = "no such store"))]
+        firestore: bool,
     ) -> Result<Vec<&'static str>> {
         let mut used = Vec::new();
         let embedding = &mut settings.embedding;
