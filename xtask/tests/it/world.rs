@@ -25,7 +25,7 @@ const PRETEND: &str = "XTASK_TEST_JAVA";
 fn pretends_to_be_java() {
     let Ok(args) = std::env::var(PRETEND) else { return };
     let port = args.split(' ').find_map(|arg| arg.strip_prefix("--port=")).unwrap();
-    assert!(args.contains("-Xmx1g") && args.contains("--host=127.0.0.1"), "{args}");
+    assert!(args.contains("-Xmx3g") && args.contains("--host=127.0.0.1"), "{args}");
     let listener = TcpListener::bind(("127.0.0.1", port.parse().unwrap())).unwrap();
     for stream in listener.incoming() {
         let mut stream = stream.unwrap();

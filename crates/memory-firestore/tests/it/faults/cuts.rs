@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use memory_core::traits::{RecordStore as _, RecordStoreExt as _};
 use memory_core::{
-    CallContext, Commit, CommitReceipt, ErrorKind, Filter, IdSource as _, MemoryItem, MetaKey,
-    MetaValue, Outcome, Precondition, RandomIds, Revision, Write,
+    CallContext, Commit, CommitReceipt, ErrorKind, Filter, IdSource as _, IdempotencyKey,
+    MemoryItem, MetaKey, MetaValue, Outcome, Precondition, RandomIds, Revision, Write,
 };
 use memory_testkit::proxy::{Cut, Plan};
 use tokio::task::JoinSet;
@@ -73,34 +73,46 @@ async fn cut(seed: u64, plan: Plan) {
     super::rig::recovered(&rig.store, &context).await;
 }
 
-/// One caller: the names that it created and their revisions.
+/// One caller: the names that it created and their revisions. Every other one has idempotency keys.
 async fn call(rig: &Rig, caller: usize) -> Vec<(String, Revision)> {
     let context = tenant("t");
     let number = number_of(caller);
-    insist(rig, &context, put(with_value(item(&number, "a number"), 0), Precondition::Absent))
-        .await;
+    let key = |name: &str| (caller % 2 == 1).then(|| format!("the key of {name}"));
+    let zero = put(with_value(item(&number, "a number"), 0), Precondition::Absent);
+    insist(rig, &context, zero, key(&number)).await;
     let mut created = Vec::new();
     for round in 0..ROUNDS {
         let name = format!("{caller}-{round}");
         let create = put(item(&name, &content(&name)), Precondition::Absent);
-        created.push((name, revision(&insist(rig, &context, create).await)));
+        let receipt = insist(rig, &context, create, key(&name)).await;
+        created.push((name, revision(&receipt)));
 
         let before = read(rig, &context, &number).await;
         let seen = before.revision.clone().unwrap();
         let next = value(&before) + 1;
-        insist(rig, &context, put(with_value(before, next), Precondition::Revision(seen))).await;
+        let write = put(with_value(before, next), Precondition::Revision(seen));
+        insist(rig, &context, write, key(&format!("{number} to {next}"))).await;
     }
     created
 }
 
-/// Sends a write until it is acknowledged, as a caller does who keeps to the contract: with
-/// `resend` from the first outcome on that is unknown.
-async fn insist(rig: &Rig, context: &CallContext, write: Write) -> CommitReceipt {
+/// Sends a write until it is acknowledged, as callers do who keep to the contract: with `resend`
+/// from the first outcome on that is unknown, or each time anew under one key.
+async fn insist(
+    rig: &Rig,
+    context: &CallContext,
+    write: Write,
+    key: Option<String>,
+) -> CommitReceipt {
     let id = RandomIds.commit_id();
+    let key = key.map(|key| IdempotencyKey::new(key, [7; 32]).expect("a valid key"));
     let mut unknown = false;
     for _ in 0..ATTEMPTS {
         let mut attempt = Commit::new(id, vec![write.clone()]);
-        if unknown {
+        if key.is_some() {
+            attempt.id = RandomIds.commit_id();
+            attempt = attempt.with_idempotency(key.clone());
+        } else if unknown {
             attempt = attempt.resent();
         }
         let context = rig.within(context, DEADLINE);
