@@ -169,15 +169,11 @@ impl Load<'_> {
 
 /// The error of a request, once more for each of its writes.
 fn copy(error: &Error) -> Error {
-    let mut copy =
-        Error::new(error.kind(), error.message().to_owned()).with_retryable(error.is_retryable());
-    if error.outcome() == Outcome::Unknown {
-        copy = copy.with_unknown_outcome();
+    let copy = crate::error::not_applied(error);
+    match error.outcome() {
+        Outcome::Unknown => copy.with_unknown_outcome(),
+        Outcome::NotApplied => copy,
     }
-    if let Some(wait) = error.retry_after() {
-        copy = copy.with_retry_after(wait);
-    }
-    error.context().iter().fold(copy, |copy, (key, value)| copy.with_context(key, value.clone()))
 }
 
 /// The pace of a store's loads.

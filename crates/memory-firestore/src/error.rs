@@ -101,7 +101,8 @@ fn judge(code: Code) -> (ErrorKind, &'static str, bool, bool) {
     }
 }
 
-/// An error of a request that prepared a call: nothing of the call itself was sent.
+/// The same error, known not to have taken effect: of a request that prepared a call, so that nothing
+/// of the call itself was sent.
 pub(crate) fn not_applied(error: &Error) -> Error {
     let mut own =
         Error::new(error.kind(), error.message().to_owned()).with_retryable(error.is_retryable());

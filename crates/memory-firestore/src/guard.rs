@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use googleapis_tonic_google_firestore_v1::google::firestore::v1 as proto;
 use lru::LruCache;
 use memory_core::traits::TenantSpaces;
-use memory_core::{CallContext, Error, ErrorKind, Result, TenantId};
+use memory_core::{CallContext, EmbeddingSpace, Error, ErrorKind, Result, SpaceId, TenantId};
 use proto::value::ValueType;
 
 use crate::error::corrupt;
@@ -107,6 +107,12 @@ impl TenantState {
             put(FENCE, ValueType::IntegerValue(fence.cast_signed()));
         }
         Ok(proto::Document { name, fields, create_time: None, update_time: None })
+    }
+
+    /// The ids of the tenant's spaces, the active one first.
+    pub(crate) fn space_ids(&self) -> Vec<SpaceId> {
+        let spaces = self.spaces.active.iter().chain(&self.spaces.next);
+        spaces.map(EmbeddingSpace::id).collect()
     }
 
     /// Refuses a write that the tenant's fence keeps out.

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::corrupt;
 use crate::fields as f;
 use crate::keys;
-use crate::names::{Names, encode};
+use crate::names::{Names, digits, encode};
 use crate::revision::Parts;
 use crate::settings::{FilterKeyType, FirestoreSettings};
 use crate::wire::Found;
@@ -96,8 +96,7 @@ pub(crate) fn check_shape(fields: &HashMap<String, Value>) -> Result<()> {
 /// The short name that a space's vectors are stored under: equal spaces have equal names.
 pub(crate) fn short_name(space: &SpaceId) -> String {
     let digest: [u8; 32] = Sha256::digest(space.as_str().as_bytes()).into();
-    let digits: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("s{digits}")
+    format!("s{}", digits(&digest[..6]))
 }
 
 /// The field of a space's vectors.

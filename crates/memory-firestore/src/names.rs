@@ -139,6 +139,11 @@ impl Names {
     }
 }
 
+/// Bytes as lower-case hexadecimal digits.
+pub(crate) fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The document id of a name.
 pub(crate) fn last(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)

@@ -170,9 +170,7 @@ pub(crate) async fn spaces_of(
         }
         VectorProjection::All => {
             // Which these are is asked each time: one read beside those of the items.
-            let state = store.tenant_now(call, tenant).await?;
-            let spaces = state.spaces.active.iter().chain(&state.spaces.next);
-            Ok(spaces.map(memory_core::EmbeddingSpace::id).collect())
+            Ok(store.tenant_now(call, tenant).await?.space_ids())
         }
     }
 }

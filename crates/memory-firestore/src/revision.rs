@@ -9,6 +9,8 @@
 
 use memory_core::{ContentHash, Revision, Timestamp};
 
+use crate::names::digits;
+
 /// Bytes of the content's hash that a revision carries.
 const HASH: usize = 12;
 
@@ -45,7 +47,7 @@ impl Parts {
         let until = self.until.map_or("-".to_owned(), |at| {
             format!("{:x}", at.as_micros().wrapping_sub(Timestamp::MIN.as_micros()))
         });
-        let hash: String = self.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = digits(&self.hash);
         Revision::new(format!("{:x}.{until}.{hash}", self.time)).expect("a valid revision")
     }
 

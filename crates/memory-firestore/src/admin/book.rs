@@ -146,7 +146,7 @@ pub(super) fn tombstone(key: &StoreKey, tenant: &TenantId, id: &str) -> Tombston
 
 /// A tombstone's bytes as hexadecimal digits.
 pub(super) fn digits(tombstone: &Tombstone) -> String {
-    tombstone.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::names::digits(&tombstone.0)
 }
 
 /// Looks at the store's document for the first time.

@@ -251,8 +251,7 @@ fn entry(names: &Names, tenant: &TenantId, number: u64, ops: &[LogOp]) -> Result
         .iter()
         .map(|op| match op {
             LogOp::Put { id, until, hash } => {
-                let hash = Parts::new(0, None, hash).hash;
-                let digits = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+                let digits = crate::names::digits(&Parts::new(0, None, hash).hash);
                 Stored::Put(id.clone(), *until, digits)
             }
             LogOp::Vectors { id, revision } => Stored::Vectors(id.clone(), revision.clone()),

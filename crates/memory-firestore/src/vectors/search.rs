@@ -17,7 +17,6 @@ use super::{check_dimensions, note_unreadable, with_space};
 use crate::admin::LogOp;
 use crate::error::corrupt;
 use crate::fields as f;
-use crate::guard::TenantState;
 use crate::model::{self, Row};
 use crate::names::Names;
 use crate::query::{Prefilter, embedded, prefilter};
@@ -62,7 +61,7 @@ pub(crate) async fn search(
         query,
         r#where,
         parent: store.names.tenant(&context.tenant),
-        spaces: spaces(&state),
+        spaces: state.space_ids(),
     };
     search.run(Fill::new(query.limit, MOST, REMOVALS)).await
 }
@@ -91,12 +90,6 @@ async fn reached(
         }
         _ => Ok(()),
     }
-}
-
-/// The ids of the tenant's spaces.
-fn spaces(state: &TenantState) -> Vec<SpaceId> {
-    let spaces = [&state.spaces.active, &state.spaces.next];
-    spaces.into_iter().flatten().map(memory_core::EmbeddingSpace::id).collect()
 }
 
 struct Search<'a> {
