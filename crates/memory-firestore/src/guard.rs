@@ -3,12 +3,14 @@
 //! The document holds the tenant's spaces and write fence, and whether the tenant is listed, which
 //! its first commit sees to. Its state is remembered together with its update time. A write carries a `verify` of that time in
 //! the same request, so a fence or a space that was changed by another process is noticed by the
-//! server, at the cost of no read and no round trip. Where a server does not know `verify`, a
-//! transaction that reads the document does the same for one more of each.
+//! server, at the cost of no read and no round trip. Many writers at once verify shares of it
+//! instead ([`crate::shares`]). Where a server does not know `verify`, a transaction that reads the
+//! document does the same for one more of each.
 
 use std::collections::HashMap;
+use std::hash::{Hash as _, Hasher as _};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use googleapis_tonic_google_firestore_v1::google::firestore::v1 as proto;
 use lru::LruCache;
@@ -18,6 +20,7 @@ use proto::value::ValueType;
 
 use crate::error::corrupt;
 use crate::model;
+use crate::shares::{self, Duty, Held, Shares};
 use crate::store::FirestoreStore;
 use crate::wire::{Call, Found, Refused, Write};
 
@@ -42,21 +45,59 @@ pub(crate) struct TenantState {
 
 /// What is remembered of tenants.
 #[derive(Debug)]
-pub(crate) struct Tenants(Mutex<LruCache<TenantId, Arc<TenantState>>>);
+pub(crate) struct Tenants {
+    states: Mutex<LruCache<TenantId, Arc<TenantState>>>,
+    shares: Mutex<LruCache<TenantId, Arc<Shares>>>,
+    /// Held by a commit that makes or lists a tenant's document, so that others of this process wait
+    /// for it instead of losing to it. Tenants share them.
+    first: [tokio::sync::Mutex<()>; FIRST],
+}
+
+/// Tenants whose first commits can be under way at once in one process, at the most.
+const FIRST: usize = 64;
 
 impl Tenants {
     pub(crate) fn new(most: u32) -> Self {
         let most = usize::try_from(most).ok().and_then(NonZeroUsize::new);
-        Self(Mutex::new(LruCache::new(most.unwrap_or(NonZeroUsize::MIN))))
+        let most = most.unwrap_or(NonZeroUsize::MIN);
+        let (states, shares) = (Mutex::new(LruCache::new(most)), Mutex::new(LruCache::new(most)));
+        Self { states, shares, first: std::array::from_fn(|_| tokio::sync::Mutex::new(())) }
+    }
+
+    fn states(&self) -> MutexGuard<'_, LruCache<TenantId, Arc<TenantState>>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self, tenant: &TenantId) -> Option<Arc<TenantState>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
+        self.states().get(tenant).cloned()
+    }
+
+    /// Waits for a first commit of this tenant that is under way.
+    async fn first(&self, tenant: &TenantId) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = std::hash::DefaultHasher::new();
+        tenant.hash(&mut hasher);
+        let at = usize::try_from(hasher.finish() % FIRST as u64).unwrap_or_default();
+        self.first[at].lock().await
+    }
+
+    /// The shares of the tenant's document as it was at `of`.
+    fn shares(&self, tenant: &TenantId, of: i64) -> Arc<Shares> {
+        let mut known = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(tenant) {
+            Some(shares) if shares.of == of => Arc::clone(shares),
+            // A state that is outdated: the server will say so.
+            Some(shares) if shares.of > of => Arc::new(Shares::new(of)),
+            _ => {
+                let shares = Arc::new(Shares::new(of));
+                known.put(tenant.clone(), Arc::clone(&shares));
+                shares
+            }
+        }
     }
 
     /// Remembers a state, unless a newer one is known.
     pub(crate) fn learn(&self, tenant: &TenantId, state: Arc<TenantState>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.states();
         if known.peek(tenant).is_none_or(|old| old.updated_at <= state.updated_at) {
             known.put(tenant.clone(), state);
         }
@@ -64,7 +105,7 @@ impl Tenants {
 
     /// Forgets a tenant's state: the next use reads it.
     pub(crate) fn forget(&self, tenant: &TenantId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop(tenant);
+        self.states().pop(tenant);
     }
 }
 
@@ -183,6 +224,23 @@ impl FirestoreStore {
         let count = writes.len();
         let name = self.names.tenant(tenant);
         let mut transaction = Vec::new();
+        let mut held = None;
+        let mut first = None;
+        if !state.listed {
+            first = Some(self.in_time(call, self.tenants.first(tenant)).await?);
+        }
+        let newer = |known: &Arc<TenantState>| known.listed && known.updated_at > state.updated_at;
+        let known = first.as_ref().and_then(|_| self.tenants.known(tenant)).filter(newer);
+        // Another commit was first meanwhile: what it changed is only that the tenant is listed,
+        // or else the caller has to decide anew.
+        let state = match &known {
+            Some(known) if known.spaces == state.spaces && known.fence == state.fence => {
+                first = None;
+                known
+            }
+            Some(_) => return Err(Refused::Contended),
+            None => state,
+        };
         let listed = TenantState { listed: true, ..state.clone() };
         match state.updated_at {
             None => writes.push(Write::update(listed.document(name)?).if_exists(false)),
@@ -190,7 +248,22 @@ impl FirestoreStore {
                 writes.push(Write::update(listed.document(name)?).if_updated_at(time));
             }
             Some(time) if self.verifies(call).await? => {
-                writes.push(Write::verify(name).if_updated_at(time));
+                let part = self.hold(call, tenant, time).await?;
+                match part.duty() {
+                    Duty::Verify(at, time) => {
+                        let name = shares::name(&self.names, tenant, at);
+                        writes.push(Write::verify(name).if_updated_at(time));
+                    }
+                    duty => {
+                        if let Duty::Make(at) = duty {
+                            let name = shares::name(&self.names, tenant, at);
+                            // First, so that its answer is found whatever the others are.
+                            writes.insert(0, shares::make(name, time));
+                        }
+                        writes.push(Write::verify(name).if_updated_at(time));
+                    }
+                }
+                held = Some(part);
             }
             Some(time) => {
                 let mask = Some(vec![crate::fields::V.to_owned()]);
@@ -208,8 +281,13 @@ impl FirestoreStore {
         if matches!(&sent, Err(Refused::Error(_))) && !transaction.is_empty() {
             self.give_up(call, transaction).await;
         }
-        match sent {
+        let answer = match sent {
             Ok(mut times) => {
+                if let Some(held) = held.as_mut().filter(|held| matches!(held.duty(), Duty::Make(_)))
+                    && !times.is_empty()
+                {
+                    held.made(times.remove(0));
+                }
                 // The tenant's document is the last of the writes.
                 if !state.listed
                     && let Some(time) = times.last().copied()
@@ -225,10 +303,34 @@ impl FirestoreStore {
                 // is refused the next time.
                 if matches!(refused, Refused::Contended) {
                     self.tenants.forget(tenant);
+                    if let Some(held) = &mut held {
+                        held.refused();
+                    }
                 }
                 Err(refused)
             }
+        };
+        // What was learnt is known by now to those who wait for it.
+        drop(first);
+        answer
+    }
+
+    /// Takes a part in the guard of the tenant's document as it was at `of`.
+    ///
+    /// Billed: one read where a share is looked for that another process may have made.
+    async fn hold(&self, call: Call<'_>, tenant: &TenantId, of: i64) -> Result<Held, Refused> {
+        let mut held = self.tenants.shares(tenant, of).hold();
+        if let Duty::Look(at) = held.duty() {
+            let name = shares::name(&self.names, tenant, at);
+            match self.wire.get(call, vec![name], None).await?.into_iter().next().flatten() {
+                None => held.absent(at),
+                Some(found) if shares::stands_for(&found)? == of => {
+                    held.found(at, found.updated_at);
+                }
+                Some(_) => held.unfit(),
+            }
         }
+        Ok(held)
     }
 
     /// Ends a transaction that did not come to its end, so that it holds nobody up. That this may
@@ -241,6 +343,8 @@ impl FirestoreStore {
     }
 
     /// Replaces the tenant's document, if it is still as `old` has it, together with other writes.
+    ///
+    /// Billed: a write, and a delete for each share there may be, where the tenant was listed.
     pub(crate) async fn replace_tenant(
         &self,
         call: Call<'_>,
@@ -258,6 +362,9 @@ impl FirestoreStore {
                 None => write.if_exists(false),
             },
         );
+        if old.listed {
+            others.extend(shares::delete_all(&self.names, tenant));
+        }
         self.tenants.forget(tenant);
         let times = self.wire.commit(call, others, Vec::new()).await?;
         let updated_at = times.first().copied();

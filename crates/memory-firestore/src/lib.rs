@@ -23,6 +23,7 @@ mod names;
 mod query;
 mod revision;
 mod settings;
+mod shares;
 mod store;
 mod vectors;
 mod wire;

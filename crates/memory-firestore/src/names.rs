@@ -76,6 +76,7 @@ pub(crate) struct Names {
     pub(crate) changes: String,
     pub(crate) consumers: String,
     pub(crate) leases: String,
+    pub(crate) guards: String,
     pub(crate) meta: String,
     pub(crate) tombstones: String,
 }
@@ -94,6 +95,7 @@ impl Names {
             changes: of("changes"),
             consumers: of("consumers"),
             leases: of("leases"),
+            guards: of("guards"),
             meta: of("meta"),
             tombstones: of("tombstones"),
         }

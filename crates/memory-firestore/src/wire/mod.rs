@@ -153,7 +153,45 @@ impl Wire {
         names: Vec<String>,
         mask: Option<Vec<String>>,
     ) -> Result<Vec<Option<Found>>> {
+        if let [name] = &names[..]
+            && let Some(found) = self.get_one(call, name, mask.as_deref()).await?
+        {
+            return Ok(vec![found]);
+        }
         Ok(self.get_in(call, names, mask, None).await?.0)
+    }
+
+    /// Reads one document by the call that is for one, which spares both sides a stream. `None`
+    /// where the answer does not say whether it is the document that is missing, or its database.
+    async fn get_one(
+        &self,
+        call: Call<'_>,
+        name: &str,
+        mask: Option<&[String]>,
+    ) -> Result<Option<Option<Found>>> {
+        let request = proto::GetDocumentRequest {
+            name: name.to_owned(),
+            mask: mask.map(|paths| proto::DocumentMask { field_paths: paths.to_vec() }),
+            consistency_selector: None,
+        };
+        let sent = self.attempt(call, Effect::Reads, request, async |channel, request| {
+            Ok(client(channel).get_document(request).await?.into_inner())
+        });
+        let (found, bytes) = match sent.await {
+            Ok(document) => {
+                let bytes = document.encoded_len();
+                (Some(Found::new(document)), bytes)
+            }
+            Err(Failed::Status(status)) if status.code() == tonic::Code::NotFound => {
+                if !status.message().contains(name) {
+                    return Ok(None);
+                }
+                (None, 0)
+            }
+            Err(failed) => return Err(failed.into_error(call, Effect::Reads)),
+        };
+        self.spend(call, Usage::reads(1).with_bytes(bytes as u64));
+        Ok(Some(found))
     }
 
     /// As [`Wire::get`] within a new transaction, whose id comes along.
