@@ -208,7 +208,8 @@ async fn calls(
                     let first = 2 * concurrency;
                     let all = Raw::many(100 + u64::try_from(pair)?, first + count)?;
                     for place in &places {
-                        round(place, call, &Arc::from(&all[..first]), 0, first, concurrency).await?;
+                        round(place, call, &Arc::from(&all[..first]), 0, first, concurrency)
+                            .await?;
                     }
                     given = Arc::from(&all[first..]);
                 }
