@@ -286,7 +286,7 @@ macro_rules! tile {
 /// not beyond a page of 4 KiB, and would wait for memory at the beginning of each.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn fetch_ahead(weights: *const f32, width: usize) {
+pub(super) fn fetch_ahead(weights: *const f32, width: usize) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     /// Bytes ahead: what a core works through in the time that memory takes to answer.
     const AHEAD: usize = 2_048;

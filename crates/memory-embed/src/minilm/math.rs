@@ -99,6 +99,51 @@ pub(super) fn add_and_norm(rows: &mut [f32], added: Option<&[f32]>, scale: &[f32
     }
 }
 
+/// Adding it to a number of at most 2^21 moves the whole number nearest to it, of two the even one,
+/// into the low bits of the mantissa.
+const TO_WHOLE: f32 = 12_582_912.0;
+
+/// A range below it counts as none: its inverse is beyond the numbers.
+const NO_RANGE: f32 = 1e-30;
+
+/// Brings numbers to eight bits, `lowest + scale * code`, and gives scale and lowest number.
+#[inline(always)]
+pub(super) fn quantise(row: &[f32], codes: &mut [u8]) -> (f32, f32) {
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let (mut lows, mut highs) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let lower = |low: f32, x: f32| if x < low { x } else { low };
+    let higher = |high: f32, x: f32| if x > high { x } else { high };
+    for chunk in chunks {
+        for ((low, high), x) in lows.iter_mut().zip(&mut highs).zip(chunk) {
+            *low = lower(*low, *x);
+            *high = higher(*high, *x);
+        }
+    }
+    let lowest = lows.iter().chain(rest).fold(f32::INFINITY, |low, x| lower(low, *x));
+    let highest = highs.iter().chain(rest).fold(f32::NEG_INFINITY, |high, x| higher(high, *x));
+    let range = highest - lowest;
+    let inverse = if range > NO_RANGE { 255.0 / range } else { 0.0 };
+    for (code, x) in codes.iter_mut().zip(row) {
+        #[expect(clippy::cast_possible_truncation, reason = "the low bits hold 0 to 255")]
+        let low_bits = ((x - lowest) * inverse + TO_WHOLE).to_bits() as u8;
+        *code = low_bits;
+    }
+    (range / 255.0, lowest)
+}
+
+/// Brings numbers to eight bits, `scale * code` with codes in [-127, 127], and gives the scale.
+#[inline(always)]
+pub(super) fn quantise_signed(row: &[f32], codes: &mut [i8]) -> f32 {
+    let largest = row.iter().fold(0.0_f32, |most, x| if x.abs() > most { x.abs() } else { most });
+    let inverse = if largest > NO_RANGE { 127.0 / largest } else { 0.0 };
+    for (code, x) in codes.iter_mut().zip(row) {
+        #[expect(clippy::cast_possible_truncation, reason = "the low bits hold -127 to 127")]
+        let low_bits = (x * inverse + TO_WHOLE).to_bits() as u8;
+        *code = low_bits.cast_signed();
+    }
+    largest / 127.0
+}
+
 /// Room that attention works in, kept between calls.
 #[derive(Debug, Default)]
 pub(super) struct AttentionRoom {
@@ -226,6 +271,35 @@ mod tests {
             let want = ((at % 16) as f32 - 7.5) / deviation * 2.0 + 1.0;
             assert!((x - want).abs() < 1e-5, "{at}: {x} {want}");
         }
+    }
+
+    #[test]
+    fn codes_of_eight_bits_are_the_nearest() {
+        let mut state = 7_u32;
+        let mut row = vec![0.0_f32; 83];
+        for x in &mut row {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *x = f32::from((state >> 16) as u16) / 8_192.0 - 3.0;
+        }
+        let (mut codes, mut signed) = (vec![0; row.len()], vec![0; row.len()]);
+        let (scale, lowest) = quantise(&row, &mut codes);
+        let of_signed = quantise_signed(&row, &mut signed);
+        assert!(codes.contains(&0) && codes.contains(&255) && signed.iter().any(|c| *c < 0));
+        for (x, (code, signed)) in row.iter().zip(codes.iter().zip(&signed)) {
+            let back = lowest + scale * f32::from(*code);
+            assert!((x - back).abs() <= scale * 0.501, "{x}: {back}");
+            let back = of_signed * f32::from(*signed);
+            assert!((x - back).abs() <= of_signed * 0.501, "{x}: {back}");
+        }
+        // Numbers without a range.
+        assert_eq!(quantise(&[3.0; 20], &mut [9; 20]), (0.0, 3.0));
+        let mut zeros = [1; 20];
+        assert_eq!((quantise_signed(&[0.0; 20], &mut zeros), zeros), (0.0, [0; 20]));
+        // Whole numbers of the right range are their own codes.
+        let whole: Vec<f32> = (0..=255_u8).map(f32::from).collect();
+        let mut codes = vec![0; 256];
+        assert_eq!(quantise(&whole, &mut codes), (1.0, 0.0));
+        assert!(codes.iter().copied().eq(0..=255));
     }
 
     #[test]

@@ -7,14 +7,20 @@
 //! | `windows` | where a long text is cut, and how its windows become one vector |
 //! | `weights` | the format of the weights' file |
 //! | `network` | token ids to a vector |
+//! | `matrix` | weights in the precision that was chosen |
 //! | `kernels` | the inner loops for AVX-512, AVX2, NEON and plain processors, chosen at run time |
+//! | `int8` | matrix products in whole numbers of eight bits, the same |
 //! | `math` | the arithmetic between matrix products |
 //!
-//! Numbers are f32 throughout. The weights are held once, in the order in which they are read:
-//! one sentence takes about twice the time of reading them from memory.
+//! Numbers are f32 throughout, unless [`Precision::Int8`] is asked for: weights and what they are
+//! multiplied with have eight bits then, and all else is f32. The weights are held once, in the
+//! order in which they are read: one sentence in f32 takes about twice the time of reading them
+//! from memory.
 
+mod int8;
 mod kernels;
 mod math;
+mod matrix;
 mod network;
 mod weights;
 mod windows;
@@ -36,6 +42,7 @@ use crate::cached::check_texts;
 use crate::model::{Check, MINILM, ModelFile, open_verified, read_verified, status};
 use crate::workers::Workers;
 use kernels::Kernels;
+use matrix::Arithmetic;
 use network::{Network, Room, WIDTH};
 use windows::Plan;
 
@@ -54,16 +61,52 @@ const CHUNK: usize = 256;
 /// in between.
 const SHORT: usize = 2_048;
 
-/// The space of the model's vectors.
-///
-/// # Panics
-/// Never: the names and sizes are valid, as a test shows.
+/// What the weights are held and multiplied in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// 32 bits, as the file has them.
+    #[default]
+    F32,
+    /// Eight bits: made of the file's when it is loaded, each output of a layer and each row of the
+    /// word embeddings with a scale of its own; what they are multiplied with is brought to eight
+    /// bits token by token. A quarter of the memory. Vectors differ from those of
+    /// [`Precision::F32`], so that they are a space of their own; they are the same, bit for bit,
+    /// with every set of instructions.
+    Int8,
+}
+
+impl Precision {
+    /// `f32` or `int8`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// The space of the model's vectors in this precision. Vectors of one are not compared with
+    /// those of the other: the revision of [`Precision::Int8`] ends in `-int8`.
+    ///
+    /// # Panics
+    /// Never: the names and sizes are valid, as a test shows.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "constants that a test checks")]
+    pub fn space(self) -> EmbeddingSpace {
+        let revision = match self {
+            Self::F32 => MINILM.revision.to_owned(),
+            Self::Int8 => format!("{}-int8", MINILM.revision),
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "384")]
+        EmbeddingSpace::new(MINILM.name, revision, WIDTH as u32, Metric::Cosine)
+            .expect("a valid space")
+    }
+}
+
+/// The space of the model's vectors in the default precision; see [`Precision::space`].
 #[must_use]
-#[expect(clippy::expect_used, reason = "constants that a test checks")]
 pub fn space() -> EmbeddingSpace {
-    #[expect(clippy::cast_possible_truncation, reason = "384")]
-    EmbeddingSpace::new(MINILM.name, MINILM.revision, WIDTH as u32, Metric::Cosine)
-        .expect("a valid space")
+    Precision::default().space()
 }
 
 /// How the model is run.
@@ -76,6 +119,8 @@ pub struct MiniLmOptions {
     pub clock: Option<Arc<dyn Clock>>,
     /// One of [`instructions`], by name; the fastest when `None`. For measurements and tests.
     pub instructions: Option<&'static str>,
+    /// What the weights are held and multiplied in.
+    pub precision: Precision,
 }
 
 /// The sets of instructions that this processor can compute with, the fastest first: `avx512`,
@@ -97,6 +142,13 @@ impl MiniLmOptions {
     #[must_use]
     pub fn with_instructions(mut self, name: &'static str) -> Self {
         self.instructions = Some(name);
+        self
+    }
+
+    /// Sets what the weights are held and multiplied in.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
         self
     }
 
@@ -127,6 +179,7 @@ struct Shared {
     folder: PathBuf,
     clock: Option<Arc<dyn Clock>>,
     kernels: Kernels,
+    precision: Precision,
     loaded: OnceLock<Arc<Loaded>>,
     /// Held by whoever loads; why that failed the last time, if it did.
     loading: Mutex<()>,
@@ -179,12 +232,19 @@ impl MiniLm {
             folder,
             clock: options.clock,
             kernels,
+            precision: options.precision,
             loaded: OnceLock::new(),
             loading: Mutex::default(),
             failed: Mutex::default(),
             rooms: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared), workers: Workers::new("minilm", threads) })
+    }
+
+    /// What its weights are held and multiplied in.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.shared.precision
     }
 
     /// The folder of its files.
@@ -211,7 +271,9 @@ impl MiniLm {
         self.workers.run(move || shared.loaded().map(|_| ())).await?
     }
 
-    /// What it is, once it is loaded: the instruction set in use and the bytes of its weights.
+    /// What it is, once it is loaded: the instruction set of its matrix products, one of
+    /// [`instructions`] or, in [`Precision::Int8`], `avx512vnni`, `avx2` or `portable`, and the
+    /// bytes of its weights.
     #[must_use]
     pub fn loaded(&self) -> Option<(&'static str, usize)> {
         let loaded = self.shared.loaded.get();
@@ -236,16 +298,14 @@ impl MiniLm {
             .await?
     }
 
-    /// Reads every weight of the layers once, on the calling thread, and gives their sum and their
-    /// bytes: what no pass over one sentence can be faster than. For measurements.
+    /// Reads every weight of the layers once, on the calling thread, and gives a sum of all of them
+    /// and their bytes: what no pass over one sentence can be faster than, unless the processor's
+    /// caches hold them. For measurements.
     ///
     /// # Errors
     /// As [`MiniLm::load`]. It blocks.
     pub fn read_weights_once(&self) -> Result<(f32, usize)> {
-        let loaded = self.shared.loaded()?;
-        let sum = loaded.network.dense().map(|dense| loaded.network.sum(dense.panels())).sum();
-        let numbers: usize = loaded.network.dense().map(|dense| dense.panels().len()).sum();
-        Ok((sum, numbers * size_of::<f32>()))
+        Ok(self.shared.loaded()?.network.sum())
     }
 }
 
@@ -272,7 +332,7 @@ impl Shared {
         let path = |file: &ModelFile| self.folder.join(file.name);
         let pieces = WordPiece::from_vocabulary(&read_verified(vocabulary, &path(vocabulary))?)?;
         let mut file = open_verified(weights, &path(weights))?;
-        let network = Network::read(&mut file, pieces.len(), self.kernels);
+        let network = Network::read(&mut file, pieces.len(), self.kernels, self.precision);
         // Where the file is another one, that says more than what could not be made of it.
         file.finish()?;
         Ok(Loaded { pieces, network: network? })
@@ -314,7 +374,7 @@ impl Shared {
 #[async_trait]
 impl Embedder for MiniLm {
     fn space(&self) -> EmbeddingSpace {
-        space()
+        self.shared.precision.space()
     }
 
     fn max_batch(&self) -> usize {
@@ -383,7 +443,9 @@ impl Embedder for MiniLm {
     async fn health(&self) -> Health {
         let mut health = Health::healthy();
         health.detail("folder", self.shared.folder.display().to_string());
-        health.detail("instructions", self.shared.kernels.name());
+        let arithmetic = Arithmetic::new(self.shared.kernels, self.shared.precision);
+        health.detail("precision", self.shared.precision.name());
+        health.detail("instructions", arithmetic.products());
         if let Some((_, bytes)) = self.loaded() {
             health.detail("weight_bytes", bytes.to_string());
         }
@@ -428,5 +490,8 @@ mod tests {
     #[test]
     fn the_space_is_the_models() {
         assert_eq!(space().id().as_str(), "384/cosine/all-MiniLM-L6-v2@53aa5117");
+        let int8 = Precision::Int8.space();
+        assert_eq!(int8.id().as_str(), "384/cosine/all-MiniLM-L6-v2@53aa5117-int8");
+        assert_eq!(Precision::F32.space(), space());
     }
 }

@@ -4,8 +4,10 @@ use std::io::Read;
 
 use memory_core::Result;
 
-use super::kernels::{Dense, Kernels};
+use super::Precision;
+use super::kernels::Kernels;
 use super::math::{AttentionRoom, HEAD};
+use super::matrix::{Arithmetic, Matrix, MatrixRoom, Table};
 use super::weights::{Piece, corrupt, read_tensors};
 use super::wordpiece::TokenId;
 
@@ -28,19 +30,19 @@ struct Norm {
 
 struct Layer {
     /// Queries, keys and values in one; the queries are scaled by `1 / sqrt(HEAD)`.
-    joined: Dense,
-    attended: Dense,
+    joined: Matrix,
+    attended: Matrix,
     first_norm: Norm,
-    widen: Dense,
-    narrow: Dense,
+    widen: Matrix,
+    narrow: Matrix,
     second_norm: Norm,
 }
 
 /// The loaded network.
 pub(super) struct Network {
-    kernels: Kernels,
+    arithmetic: Arithmetic,
     /// `[tokens][WIDTH]`.
-    words: Vec<f32>,
+    words: Table,
     /// `[POSITIONS][WIDTH]`, the type of a first sentence added, for there is no second one.
     positions: Vec<f32>,
     norm: Norm,
@@ -53,18 +55,25 @@ pub(super) struct Room {
     states: Vec<f32>,
     wide: Vec<f32>,
     other: Vec<f32>,
-    packed: Vec<f32>,
+    products: MatrixRoom,
     attention: AttentionRoom,
 }
 
 impl Network {
-    /// Reads the weights, packing them for `kernels` as they come: at no time are they held twice.
+    /// Reads the weights, packing them for `kernels` in this precision as they come: at no time are
+    /// they held twice.
     ///
     /// # Errors
     /// `Corrupt`: not the file of this model. `Unavailable`: it cannot be read.
-    pub(super) fn read<R: Read>(file: R, vocabulary: usize, kernels: Kernels) -> Result<Self> {
+    pub(super) fn read<R: Read>(
+        file: R,
+        vocabulary: usize,
+        kernels: Kernels,
+        precision: Precision,
+    ) -> Result<Self> {
+        let arithmetic = Arithmetic::new(kernels, precision);
         let norm = || Norm { scale: Vec::new(), shift: Vec::new() };
-        let dense = |inputs, outputs| Dense::new(&kernels, inputs, outputs);
+        let dense = |inputs, outputs| arithmetic.matrix(inputs, outputs);
         let layer = |_| Layer {
             joined: dense(WIDTH, 3 * WIDTH),
             attended: dense(WIDTH, WIDTH),
@@ -74,8 +83,8 @@ impl Network {
             second_norm: norm(),
         };
         let mut network = Self {
-            kernels,
-            words: Vec::new(),
+            arithmetic,
+            words: arithmetic.table(WIDTH),
             positions: Vec::new(),
             norm: norm(),
             layers: (0..LAYERS).map(layer).collect(),
@@ -85,7 +94,13 @@ impl Network {
         read_tensors(file, |piece| {
             let used = match piece.name {
                 "embeddings.word_embeddings.weight" => {
-                    keep(&mut network.words, &piece, vocabulary * WIDTH)?
+                    check(&piece, vocabulary * WIDTH)?;
+                    if piece.from == 0 {
+                        network.words.reserve(vocabulary);
+                    }
+                    // Pieces are whole rows.
+                    network.words.extend(piece.values);
+                    true
                 }
                 // The file has 512, of which sentences use the first half.
                 "embeddings.position_embeddings.weight" => {
@@ -120,7 +135,7 @@ impl Network {
         else {
             return Ok(false);
         };
-        let kernels = self.kernels;
+        let arithmetic = self.arithmetic;
         let layer = number.parse().ok().and_then(|at: usize| self.layers.get_mut(at));
         let Some(layer) = layer else { return Ok(false) };
         #[expect(clippy::cast_precision_loss, reason = "32")]
@@ -149,30 +164,31 @@ impl Network {
             check(piece, outputs * inputs)?;
             let from = from + piece.from / inputs;
             for (output, row) in (from..).zip(piece.values.chunks_exact(inputs)) {
-                dense.set_row(&kernels, output, row, scale);
+                dense.set_row(&arithmetic, output, row, scale);
             }
         }
         Ok(true)
     }
 
-    /// The instruction set in use.
+    /// The instruction set of its matrix products.
     pub(super) fn kernels(&self) -> &'static str {
-        self.kernels.name()
+        self.arithmetic.products()
     }
 
-    /// The sum of numbers, at the speed of this processor's kernels.
-    pub(super) fn sum(&self, values: &[f32]) -> f32 {
-        self.kernels.sum(values)
+    /// The sum of every layer's weights as they are stored, and their bytes.
+    pub(super) fn sum(&self) -> (f32, usize) {
+        let sum = self.matrices().map(|matrix| self.arithmetic.sum(matrix)).sum();
+        (sum, self.matrices().map(Matrix::weight_bytes).sum())
     }
 
     /// Bytes of all weights.
     pub(super) fn bytes(&self) -> usize {
-        let panels: usize = self.dense().map(|dense| dense.panels().len()).sum();
-        (self.words.len() + self.positions.len() + panels) * size_of::<f32>()
+        let matrices: usize = self.matrices().map(Matrix::weight_bytes).sum();
+        self.words.bytes() + size_of_val(self.positions.as_slice()) + matrices
     }
 
     /// Every layer's weights, in the order in which a pass reads them.
-    pub(super) fn dense(&self) -> impl Iterator<Item = &Dense> {
+    fn matrices(&self) -> impl Iterator<Item = &Matrix> {
         self.layers
             .iter()
             .flat_map(|layer| [&layer.joined, &layer.attended, &layer.widen, &layer.narrow])
@@ -183,21 +199,20 @@ impl Network {
     /// so that its weights are read once for many; a sequence never sees another one, nor padding.
     pub(super) fn forward(&self, sequences: &[Vec<TokenId>], room: &mut Room) -> Vec<Vec<f32>> {
         let tokens: usize = sequences.iter().map(Vec::len).sum();
-        let Room { states, wide, other, packed, attention } = room;
+        let Room { states, wide, other, products, attention } = room;
         states.clear();
         for sequence in sequences {
             for (id, position) in sequence.iter().zip(self.positions.chunks_exact(WIDTH)) {
-                let word = &self.words[*id as usize * WIDTH..][..WIDTH];
-                states.extend(word.iter().zip(position).map(|(word, position)| word + position));
+                self.words.add_row(*id as usize, position, states);
             }
         }
-        let kernels = &self.kernels;
+        let Arithmetic { kernels, .. } = &self.arithmetic;
         kernels.add_and_norm(states, None, &self.norm.scale, &self.norm.shift);
         wide.resize(tokens * INNER, 0.0);
         other.resize(tokens * WIDTH, 0.0);
         for layer in &self.layers {
             let joined = &mut wide[..tokens * 3 * WIDTH];
-            kernels.dense(&layer.joined, states, joined, packed);
+            self.arithmetic.product(&layer.joined, states, joined, products);
             let mut from = 0;
             for sequence in sequences {
                 let to = from + sequence.len();
@@ -206,14 +221,14 @@ impl Network {
                 from = to;
             }
             let attended = &mut wide[..tokens * WIDTH];
-            kernels.dense(&layer.attended, &other[..tokens * WIDTH], attended, packed);
+            self.arithmetic.product(&layer.attended, &other[..tokens * WIDTH], attended, products);
             let Norm { scale, shift } = &layer.first_norm;
             kernels.add_and_norm(states, Some(attended), scale, shift);
             let inner = &mut wide[..tokens * INNER];
-            kernels.dense(&layer.widen, states, inner, packed);
+            self.arithmetic.product(&layer.widen, states, inner, products);
             kernels.gelu(inner);
             let narrow = &mut other[..tokens * WIDTH];
-            kernels.dense(&layer.narrow, inner, narrow, packed);
+            self.arithmetic.product(&layer.narrow, inner, narrow, products);
             let Norm { scale, shift } = &layer.second_norm;
             kernels.add_and_norm(states, Some(narrow), scale, shift);
         }

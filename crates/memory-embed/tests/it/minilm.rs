@@ -20,7 +20,9 @@ use memory_core::traits::{EmbedPurpose, Embedder};
 use memory_core::{
     CallContext, Clock as _, Deadline, ErrorKind, HealthStatus, ManualClock, TenantId, Timestamp,
 };
-use memory_embed::minilm::{MOST_WINDOWS, MiniLm, MiniLmOptions, WINDOW, instructions, space};
+use memory_embed::minilm::{
+    MOST_WINDOWS, MiniLm, MiniLmOptions, Precision, WINDOW, instructions, space,
+};
 use serde_json::Value;
 
 const VARIABLE: &str = "ORCHESTRA_MEMORY_TEST_MODEL";
@@ -37,6 +39,11 @@ fn folder() -> Option<PathBuf> {
 
 fn model() -> Option<MiniLm> {
     folder().map(|folder| MiniLm::open(folder, MiniLmOptions::default()).unwrap())
+}
+
+fn int8(folder: &Path) -> MiniLm {
+    let options = MiniLmOptions::default().with_precision(Precision::Int8);
+    MiniLm::open(folder, options).unwrap()
 }
 
 fn context() -> CallContext {
@@ -196,6 +203,60 @@ fn it_is_loaded_by_the_first_text_and_its_health_says_so() {
     let (sum, bytes) = model.read_weights_once().unwrap();
     assert!(sum.is_finite() && bytes == 6 * (4 * 384 * 384 + 2 * 384 * 1_536) * 4);
     assert!(!format!("{model:?}").contains("words"));
+}
+
+#[test]
+fn int8_stays_near_and_says_that_it_is_another_space() {
+    let Some(folder) = folder() else { return };
+    let (model, full) = (int8(&folder), MiniLm::open(&folder, MiniLmOptions::default()).unwrap());
+    let samples = samples();
+    let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
+    let vectors = embed(&model, &texts).unwrap();
+    let mut likenesses = Vec::new();
+    for (sample, vector) in samples.iter().zip(&vectors) {
+        Precision::Int8.space().check(vector).unwrap();
+        likenesses.push(cosine(vector, &sample.vector));
+    }
+    let mean = likenesses.iter().sum::<f64>() / f64::from(u32::try_from(texts.len()).unwrap());
+    let least = likenesses.iter().copied().fold(f64::INFINITY, f64::min);
+    eprintln!("cosine of int8 to the other implementation: mean {mean:.5}, least {least:.5}");
+    assert!(mean > 0.995 && least > 0.98, "mean {mean}, least {least}");
+
+    assert_eq!(model.space(), Precision::Int8.space());
+    assert_eq!(full.space(), Precision::F32.space());
+    assert_ne!(model.space(), full.space(), "vectors of the two are never mixed");
+    let health = block_on(model.health());
+    assert_eq!(health.details.get("precision").map(String::as_str), Some("int8"));
+    let (_, bytes) = model.loaded().unwrap();
+    block_on(full.load()).unwrap();
+    let (_, whole) = full.loaded().unwrap();
+    assert!(bytes * 100 < whole * 26, "{bytes} of {whole}");
+    let (sum, read) = model.read_weights_once().unwrap();
+    assert!(sum.is_finite() && read == 6 * (4 * 384 * 384 + 2 * 384 * 1_536));
+}
+
+#[test]
+fn int8_gives_the_same_bits_with_every_set_of_instructions_and_in_any_company() {
+    let Some(folder) = folder() else { return };
+    let samples = samples();
+    let short = samples.iter().filter(|sample| sample.ids.len() < 2 * WINDOW);
+    let texts: Vec<&str> =
+        short.enumerate().filter(|(at, _)| at % 16 == 0).map(|(_, s)| s.text.as_str()).collect();
+    assert!(texts.len() > 15);
+    let mut first: Option<Vec<Vec<f32>>> = None;
+    for name in instructions() {
+        let options =
+            MiniLmOptions::default().with_instructions(name).with_precision(Precision::Int8);
+        let vectors = embed(&MiniLm::open(&folder, options).unwrap(), &texts).unwrap();
+        let first = first.get_or_insert_with(|| vectors.clone());
+        for ((text, one), other) in texts.iter().zip(first).zip(&vectors) {
+            assert_eq!(one, other, "{name}: {text:?}");
+        }
+    }
+    let model = int8(&folder);
+    for (text, together) in texts.iter().zip(first.unwrap()) {
+        assert_eq!(embed(&model, &[text]).unwrap(), [together], "{text:?}");
+    }
 }
 
 /// A copy of the model's files in a folder of the test's own.
