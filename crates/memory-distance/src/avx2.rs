@@ -12,7 +12,7 @@ use std::arch::x86_64::{
     _mm256_loadu_ps, _mm256_madd_epi16, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sub_ps,
 };
 
-use crate::kernels::{Kernels, row_of};
+use crate::kernels::{Kernels, row_of, span_by_row};
 use crate::scalar;
 
 /// The kernel set, where the processor has AVX2 and FMA.
@@ -23,6 +23,7 @@ pub(crate) fn kernels() -> Option<Kernels> {
         squared_l2_f32,
         dot_i8,
         dot_i8_rows,
+        dot_i8_span,
     })
 }
 
@@ -90,6 +91,11 @@ fn dot_i8_rows(query: &[i8], codes: &[i8], rows: &[u32], out: &mut [i32]) {
     for (row, out) in rows.iter().zip(out) {
         *out = dot_i8(query, row_of(codes, query.len(), *row));
     }
+}
+
+#[target_feature(enable = "avx2")]
+fn dot_i8_span(query: &[i8], codes: &[i8], _sums: &[i32], out: &mut [i32]) {
+    span_by_row(query, codes, out, |query, row| dot_i8(query, row));
 }
 
 #[inline]

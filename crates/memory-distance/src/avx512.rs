@@ -6,14 +6,18 @@
 )]
 
 use std::arch::x86_64::{
-    __m256i, __m512, __m512i, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps,
-    _mm512_cvtepi8_epi16, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_madd_epi16, _mm512_maskz_loadu_epi8, _mm512_maskz_loadu_ps,
-    _mm512_reduce_add_epi32, _mm512_reduce_add_ps, _mm512_set1_epi8, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_sub_ps, _mm512_xor_si512,
+    __m128i, __m256i, __m512, __m512i, _mm_add_epi32, _mm_loadu_si128, _mm_slli_epi32,
+    _mm_storeu_si128, _mm_sub_epi32, _mm256_add_epi32, _mm256_castsi256_si128,
+    _mm256_extracti128_si256, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps,
+    _mm512_castsi512_si256, _mm512_cvtepi8_epi16, _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16,
+    _mm512_maskz_loadu_epi8, _mm512_maskz_loadu_ps, _mm512_reduce_add_epi32, _mm512_reduce_add_ps,
+    _mm512_set1_epi8, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_sub_ps,
+    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    _mm512_xor_si512,
 };
 
-use crate::kernels::{Kernels, row_of};
+use crate::kernels::{Kernels, row_of, span_by_row};
 use crate::scalar;
 
 /// The kernel set, where the processor has AVX-512 F, BW and VNNI.
@@ -24,6 +28,7 @@ pub(crate) fn with_vnni() -> Option<Kernels> {
         squared_l2_f32,
         dot_i8: dot_i8_vnni,
         dot_i8_rows: dot_i8_rows_vnni,
+        dot_i8_span: dot_i8_span_vnni,
     })
 }
 
@@ -35,6 +40,7 @@ pub(crate) fn without_vnni() -> Option<Kernels> {
         squared_l2_f32,
         dot_i8: dot_i8_bw,
         dot_i8_rows: dot_i8_rows_bw,
+        dot_i8_span: dot_i8_span_bw,
     })
 }
 
@@ -91,6 +97,42 @@ fn dot_i8_rows_vnni(query: &[i8], codes: &[i8], rows: &[u32], out: &mut [i32]) {
     }
 }
 
+/// Four rows at a time, so that a register of the query serves four products and the sums of four
+/// rows are folded together. Here it is the query that 128 is added to.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn dot_i8_span_vnni(query: &[i8], codes: &[i8], sums: &[i32], out: &mut [i32]) {
+    let dims = query.len();
+    let (blocks, tail) = query.as_chunks::<64>();
+    if blocks.is_empty() || !tail.is_empty() {
+        span_by_row(query, codes, out, |query, row| dot_i8_vnni(row, query));
+        return;
+    }
+    let flip = _mm512_set1_epi8(i8::MIN);
+    let (sums, last_sums) = sums.as_chunks::<4>();
+    let (out, last_out) = out.as_chunks_mut::<4>();
+    let rows = codes.as_chunks::<64>().0;
+    let (width, quads) = (blocks.len(), out.len());
+    for ((quad, sums), out) in rows.chunks_exact(4 * width).zip(sums).zip(out) {
+        let (a, rest) = quad.split_at(width);
+        let (b, rest) = rest.split_at(width);
+        let (c, d) = rest.split_at(width);
+        let mut total = [_mm512_setzero_si512(); 4];
+        for ((((query, a), b), c), d) in blocks.iter().zip(a).zip(b).zip(c).zip(d) {
+            let query = _mm512_xor_si512(load_i8(query), flip);
+            total[0] = _mm512_dpbusd_epi32(total[0], query, load_i8(a));
+            total[1] = _mm512_dpbusd_epi32(total[1], query, load_i8(b));
+            total[2] = _mm512_dpbusd_epi32(total[2], query, load_i8(c));
+            total[3] = _mm512_dpbusd_epi32(total[3], query, load_i8(d));
+        }
+        let bias = _mm_slli_epi32::<7>(load_four(sums));
+        store_four(out, _mm_sub_epi32(sum_four(total), bias));
+    }
+    let done = quads * 4 * dims;
+    for ((row, sum), out) in codes[done..].chunks_exact(dims).zip(last_sums).zip(last_out) {
+        *out = biased_dot(query, row) - 128 * sum;
+    }
+}
+
 /// The sum of (a + 128) x b. VNNI multiplies unsigned by signed bytes; flipping the top bit of `a`
 /// adds 128 to it and makes it unsigned, and the caller takes 128 x sum(b) off again. With at most
 /// `MAX_DIMS` dimensions nothing overflows (see there). Masked-out bytes of `b` are zero, so what
@@ -134,6 +176,37 @@ fn dot_i8_rows_bw(query: &[i8], codes: &[i8], rows: &[u32], out: &mut [i32]) {
     for (row, out) in rows.iter().zip(out) {
         *out = dot_i8_bw(query, row_of(codes, query.len(), *row));
     }
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn dot_i8_span_bw(query: &[i8], codes: &[i8], _sums: &[i32], out: &mut [i32]) {
+    span_by_row(query, codes, out, |query, row| dot_i8_bw(query, row));
+}
+
+/// The sums of four registers, in order.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn sum_four(total: [__m512i; 4]) -> __m128i {
+    let pair = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (ab, cd) = (pair(total[0], total[1]), pair(total[2], total[3]));
+    // In each quarter of the register: the four sums over that quarter.
+    let all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    let half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
+    _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_four(from: &[i32; 4]) -> __m128i {
+    // SAFETY: the array holds the 16 bytes that are read, and the load needs no alignment.
+    unsafe { _mm_loadu_si128(from.as_ptr().cast::<__m128i>()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_four(to: &mut [i32; 4], four: __m128i) {
+    // SAFETY: the array holds the 16 bytes that are written, and the store needs no alignment.
+    unsafe { _mm_storeu_si128(to.as_mut_ptr().cast::<__m128i>(), four) }
 }
 
 #[inline]

@@ -13,6 +13,9 @@ use crate::{MAX_DIMS, scalar};
 /// Query, matrix, rows, output: see [`Kernels::dot_i8_rows`].
 type RowsKernel = unsafe fn(&[i8], &[i8], &[u32], &mut [i32]);
 
+/// Query, rows, their sums, output: see [`Kernels::dot_i8_span`].
+type SpanKernel = unsafe fn(&[i8], &[i8], &[i32], &mut [i32]);
+
 /// The kernels of one instruction set.
 ///
 /// A value exists only for an instruction set that this processor has: the constructors in the
@@ -25,6 +28,7 @@ pub struct Kernels {
     pub(crate) squared_l2_f32: unsafe fn(&[f32], &[f32]) -> f32,
     pub(crate) dot_i8: unsafe fn(&[i8], &[i8]) -> i32,
     pub(crate) dot_i8_rows: RowsKernel,
+    pub(crate) dot_i8_span: SpanKernel,
 }
 
 impl Kernels {
@@ -86,6 +90,24 @@ impl Kernels {
         assert!(query.len() <= MAX_DIMS, "more than {MAX_DIMS} dimensions");
         // SAFETY: the processor has the instruction set (invariant of the type).
         unsafe { (self.dot_i8_rows)(query, codes, rows, out) }
+    }
+
+    /// The dot products of `query` with rows that lie one after the other, which is the quickest
+    /// way over many: `out[i] = query . codes[i]`, exact. A row is `query.len()` codes long.
+    ///
+    /// `sums[i]` has to be the sum of the codes of row `i`: where the processor multiplies unsigned
+    /// by signed bytes, 128 is added to each code of the query and taken off again by the sums.
+    ///
+    /// # Panics
+    ///
+    /// If `sums` and `out` differ in length, `codes` does not hold as many rows, or the query is
+    /// longer than [`MAX_DIMS`].
+    pub fn dot_i8_span(&self, query: &[i8], codes: &[i8], sums: &[i32], out: &mut [i32]) {
+        assert_eq!(sums.len(), out.len(), "one output per row");
+        assert_eq!(codes.len(), query.len() * out.len(), "as many rows as outputs");
+        assert!(query.len() <= MAX_DIMS, "more than {MAX_DIMS} dimensions");
+        // SAFETY: the processor has the instruction set (invariant of the type).
+        unsafe { (self.dot_i8_span)(query, codes, sums, out) }
     }
 }
 
@@ -158,6 +180,23 @@ pub(crate) fn active() -> &'static Kernels {
 pub(crate) fn row_of(codes: &[i8], stride: usize, row: u32) -> &[i8] {
     let start = row as usize * stride;
     &codes[start..start + stride]
+}
+
+/// Each row of a span by itself, for kernels that need no sums. Zero for rows of no codes.
+#[inline(always)]
+pub(crate) fn span_by_row(
+    query: &[i8],
+    codes: &[i8],
+    out: &mut [i32],
+    dot: impl Fn(&[i8], &[i8]) -> i32,
+) {
+    if query.is_empty() {
+        out.fill(0);
+        return;
+    }
+    for (row, out) in codes.chunks_exact(query.len()).zip(out) {
+        *out = dot(query, row);
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::arch::aarch64::{
 };
 use std::arch::is_aarch64_feature_detected;
 
-use crate::kernels::{Kernels, row_of};
+use crate::kernels::{Kernels, row_of, span_by_row};
 use crate::scalar;
 
 /// The kernel set, where the processor has NEON, as every 64-bit Arm in common use does.
@@ -21,6 +21,7 @@ pub(crate) fn kernels() -> Option<Kernels> {
         squared_l2_f32,
         dot_i8,
         dot_i8_rows,
+        dot_i8_span,
     })
 }
 
@@ -74,6 +75,11 @@ fn dot_i8_rows(query: &[i8], codes: &[i8], rows: &[u32], out: &mut [i32]) {
     for (row, out) in rows.iter().zip(out) {
         *out = dot_i8(query, row_of(codes, query.len(), *row));
     }
+}
+
+#[target_feature(enable = "neon")]
+fn dot_i8_span(query: &[i8], codes: &[i8], _sums: &[i32], out: &mut [i32]) {
+    span_by_row(query, codes, out, |query, row| dot_i8(query, row));
 }
 
 #[inline]

@@ -1,11 +1,11 @@
 //! The portable kernels: the reference that the others are tested against, and the fallback where
 //! the processor has nothing better.
 
-use crate::kernels::{Kernels, row_of};
+use crate::kernels::{Kernels, row_of, span_by_row};
 
 /// The portable kernel set. Always available.
 pub(crate) const KERNELS: Kernels =
-    Kernels { name: "scalar", dot_f32, squared_l2_f32, dot_i8, dot_i8_rows };
+    Kernels { name: "scalar", dot_f32, squared_l2_f32, dot_i8, dot_i8_rows, dot_i8_span };
 
 /// Independent partial sums: enough that the compiler may keep them in vector registers.
 const LANES: usize = 8;
@@ -26,6 +26,10 @@ fn dot_i8_rows(query: &[i8], codes: &[i8], rows: &[u32], out: &mut [i32]) {
     for (row, out) in rows.iter().zip(out) {
         *out = dot_i8(query, row_of(codes, query.len(), *row));
     }
+}
+
+fn dot_i8_span(query: &[i8], codes: &[i8], _sums: &[i32], out: &mut [i32]) {
+    span_by_row(query, codes, out, dot_i8);
 }
 
 fn fold(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {

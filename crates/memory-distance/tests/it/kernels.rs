@@ -87,6 +87,17 @@ proptest! {
             let mut out = vec![0; rows.len()];
             kernels.dot_i8_rows(query, codes, &rows, &mut out);
             prop_assert_eq!(out.iter().map(|dot| i64::from(*dot)).collect::<Vec<_>>(), expected.clone());
+
+            let span = &codes[..rows.len().min(7) * dims];
+            let sums: Vec<i32> = span
+                .chunks_exact(dims)
+                .map(|row| row.iter().map(|code| i32::from(*code)).sum())
+                .collect();
+            let mut out = vec![0; sums.len()];
+            kernels.dot_i8_span(query, span, &sums, &mut out);
+            for (row, dot) in span.chunks_exact(dims).zip(&out) {
+                prop_assert_eq!(i64::from(*dot), reference_i8(query, row), "{}", kernels.name());
+            }
         }
 
         let mut matrix = CodeMatrix::new(dims);
@@ -94,6 +105,12 @@ proptest! {
         let mut out = vec![0; rows.len()];
         matrix.dots(&matrix.padded(query), &rows, &mut out);
         prop_assert_eq!(out.iter().map(|dot| i64::from(*dot)).collect::<Vec<_>>(), expected);
+
+        let mut out = vec![0; matrix.len()];
+        matrix.dots_span(&matrix.padded(query), 0, &mut out);
+        let rows: Vec<i64> =
+            codes.chunks_exact(dims).map(|row| reference_i8(query, row)).collect();
+        prop_assert_eq!(out.iter().map(|dot| i64::from(*dot)).collect::<Vec<_>>(), rows);
     }
 
     #[test]
@@ -128,6 +145,11 @@ fn int8_extremes_at_the_largest_length_do_not_overflow() {
                 "{}",
                 kernels.name()
             );
+            // Six rows: one four of them and a rest.
+            let (rows, sum) = (b.repeat(6), b.iter().map(|code| i32::from(*code)).sum());
+            let mut out = [0; 6];
+            kernels.dot_i8_span(&a, &rows, &[sum; 6], &mut out);
+            assert_eq!(out.map(i64::from), [reference_i8(&a, &b); 6], "{}", kernels.name());
         }
     }
 }
