@@ -1,19 +1,29 @@
-//! The local model: one sentence, a thousand turns, loading, and memory.
+//! The local model: one sentence, a thousand turns, loading, and memory, in f32 and in int8.
 //!
-//! Limits: a pass over one sentence reads the weights of all layers once, 42 MB; the baseline reads
-//! them and does nothing else, on the same thread. More tokens than a tile holds are bound by
-//! arithmetic: 21 MFLOP a token. Loading is bound by reading the files; the baseline reads them into
-//! memory and looks at nothing.
+//! Limits: a pass over one sentence reads the weights of all layers once, 42 MB in f32 and 11 MB in
+//! int8; the baseline reads them and does nothing else, on the same thread. (Caches that hold the
+//! weights make both faster; in int8 many do.) More tokens than a tile holds are bound by
+//! arithmetic: 21 million products and as many sums a token. Loading is bound by reading the files;
+//! the baseline reads them into memory and looks at nothing.
+//!
+//! The other baseline of one sentence is onnxruntime on an int8 model of the same network, on one
+//! thread: of its time the pass alone counts, of ours the tokens, the way to another thread and
+//! back, and the mean as well.
+
+#[path = "embed/onnx.rs"]
+mod onnx;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use benches::{Numbers, Times, head, ms, row};
 use futures::executor::block_on;
 use memory_core::traits::{EmbedPurpose, Embedder as _};
 use memory_core::{CallContext, TenantId};
-use memory_embed::minilm::{MiniLm, MiniLmOptions};
+use memory_embed::minilm::{MiniLm, MiniLmOptions, Precision, instructions};
 use memory_embed::model::{MINILM, default_folder};
+use onnx::Onnx;
 
 /// 13 tokens, the brackets among them.
 const SENTENCE: &str = "Ada drinks green tea at four with her sister in London";
@@ -21,17 +31,26 @@ const SENTENCE: &str = "Ada drinks green tea at four with her sister in London";
 /// Turns of a conversation.
 const TURNS: usize = 1_000;
 
+/// Rounds of one sentence.
+const ROUNDS: usize = 400;
+
 fn main() -> Result<()> {
     let named = std::env::var_os("ORCHESTRA_MEMORY_MODEL_DIR").map(PathBuf::from);
     let folder = named.or_else(default_folder).context("no folder for models")?;
     let context = CallContext::new(TenantId::new("bench")?);
-    let resident = resident_bytes();
-    let model = MiniLm::open(&folder, MiniLmOptions::default().with_threads(1))?;
     // First, while nothing else has been held.
-    memory(&model, &context, resident)?;
+    let models = memory(&folder, &context)?;
     loading(&folder)?;
-    one_sentence(&model, &context)?;
+    one_sentence(&models, &context)?;
+    drop(models);
+    beside_onnx(&folder, &context)?;
     turns(&folder, &context)
+}
+
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Int8];
+
+fn options(precision: Precision) -> MiniLmOptions {
+    MiniLmOptions::default().with_threads(1).with_precision(precision)
 }
 
 fn embed(model: &MiniLm, context: &CallContext, texts: &[String]) -> Result<Vec<Vec<f32>>> {
@@ -39,48 +58,119 @@ fn embed(model: &MiniLm, context: &CallContext, texts: &[String]) -> Result<Vec<
 }
 
 fn loading(folder: &Path) -> Result<()> {
-    let (mut subject, mut baseline) = (Times::default(), Times::default());
+    let mut baseline = Times::default();
+    let mut subjects = PRECISIONS.map(|precision| (precision, Times::default()));
     for _ in 0..5 {
         baseline.run(|| {
             let read = |name: &str| std::fs::read(folder.join(name));
             let bytes = MINILM.files.iter().map(|file| Ok(read(file.name)?.len()));
             bytes.sum::<Result<usize>>()
         })?;
-        let model = MiniLm::open(folder, MiniLmOptions::default())?;
-        subject.run(|| Ok(block_on(model.load())?))?;
+        for (precision, times) in &mut subjects {
+            let model = MiniLm::open(folder, options(*precision))?;
+            times.run(|| Ok(block_on(model.load())?))?;
+        }
     }
     head("Loading the model", &["what", "median ms", "least ms", "times the reading"]);
     row(&["read the files".to_owned(), ms(baseline.median()?), ms(baseline.least()?), "1".into()]);
-    let ratio = ratio(subject.median()?, baseline.median()?);
-    let what = "load: read, compare checksums, pack".to_owned();
-    row(&[what, ms(subject.median()?), ms(subject.least()?), ratio]);
+    for (precision, times) in &subjects {
+        let what = format!("load: read, compare checksums, pack in {}", precision.name());
+        let ratio = ratio(times.median()?, baseline.median()?);
+        row(&[what, ms(times.median()?), ms(times.least()?), ratio]);
+    }
     Ok(())
 }
 
-fn one_sentence(model: &MiniLm, context: &CallContext) -> Result<()> {
-    let tokens = block_on(model.tokens(SENTENCE))?.len();
-    ensure!(tokens == 13, "the sentence has {tokens} tokens");
+/// A model's instructions and precision, as a row names it.
+fn named(model: &MiniLm) -> Result<String> {
+    let (instructions, _) = model.loaded().context("it is loaded")?;
+    Ok(format!("{}, {instructions}", model.precision().name()))
+}
+
+fn one_sentence(models: &[MiniLm], context: &CallContext) -> Result<()> {
     let texts = [SENTENCE.to_owned()];
-    let (mut subject, mut baseline) = (Times::default(), Times::default());
-    let mut sum = 0.0;
-    for _ in 0..200 {
-        sum += baseline.run(|| Ok(model.read_weights_once()?.0))?;
-        subject.run(|| embed(model, context, &texts))?;
+    let title = "One sentence of 13 tokens, one thread, beside the reading of the weights";
+    head(title, &["what", "median ms", "least ms", "times the reading (median)", "(least)"]);
+    for model in models {
+        let tokens = block_on(model.tokens(SENTENCE))?.len();
+        ensure!(tokens == 13, "the sentence has {tokens} tokens");
+        let (mut subject, mut baseline) = (Times::default(), Times::default());
+        let mut sum = 0.0;
+        for _ in 0..ROUNDS / 2 {
+            sum += baseline.run(|| Ok(model.read_weights_once()?.0))?;
+            subject.run(|| embed(model, context, &texts))?;
+        }
+        ensure!(sum.is_finite(), "the weights are numbers");
+        let what = format!("{}: read the weights of all layers once", named(model)?);
+        let one = || "1".to_owned();
+        row(&[what, ms(baseline.median()?), ms(baseline.least()?), one(), one()]);
+        row(&[
+            format!("{}: embed", named(model)?),
+            ms(subject.median()?),
+            ms(subject.least()?),
+            ratio(subject.median()?, baseline.median()?),
+            ratio(subject.least()?, baseline.least()?),
+        ]);
     }
-    ensure!(sum.is_finite(), "the weights are numbers");
-    let (kernels, _) = model.loaded().context("it is loaded")?;
-    let title = format!("One sentence of 13 tokens, one thread, {kernels}");
-    head(&title, &["what", "median ms", "least ms", "times the reading (median)", "(least)"]);
-    let one = || "1".to_owned();
-    let what = "read the weights of all layers once".to_owned();
-    row(&[what, ms(baseline.median()?), ms(baseline.least()?), one(), one()]);
-    row(&[
-        "embed".to_owned(),
-        ms(subject.median()?),
-        ms(subject.least()?),
-        ratio(subject.median()?, baseline.median()?),
-        ratio(subject.least()?, baseline.least()?),
-    ]);
+    Ok(())
+}
+
+fn beside_onnx(folder: &Path, context: &CallContext) -> Result<()> {
+    let mut subjects = Vec::new();
+    for precision in PRECISIONS {
+        for name in instructions() {
+            // Plain loops are for processors without the others.
+            if name != "portable" || instructions().len() == 1 {
+                let model = MiniLm::open(folder, options(precision).with_instructions(name))?;
+                block_on(model.load())?;
+                subjects.push((model, Times::default()));
+            }
+        }
+    }
+    let texts = [SENTENCE.to_owned()];
+    let (first, _) = subjects.first().context("there is a set of instructions")?;
+    let tokens = block_on(first.tokens(SENTENCE))?;
+    let want = embed(first, context, &texts)?.concat();
+    let tokens = tokens.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let mut other = Onnx::start()?;
+    let mut baseline = Times::default();
+    for _ in 0..ROUNDS {
+        for (model, times) in &mut subjects {
+            times.run(|| embed(model, context, &texts))?;
+        }
+        if let Ok(onnx) = &mut other {
+            let (time, vector) = onnx.pass(&tokens)?;
+            let likeness = cosine(&want, &vector);
+            ensure!(likeness > 0.95, "the baseline computes something else: {likeness}");
+            baseline.add(time);
+        }
+    }
+    let title = "One sentence of 13 tokens, one thread, beside onnxruntime in int8";
+    head(title, &["what", "median ms", "least ms", "times onnxruntime (median)", "(least)"]);
+    let none = || "-".to_owned();
+    match &other {
+        Ok(onnx) => row(&[
+            onnx.name.clone(),
+            ms(baseline.median()?),
+            ms(baseline.least()?),
+            "1".to_owned(),
+            "1".to_owned(),
+        ]),
+        Err(why) => row(&[format!("onnxruntime: not here: {why}"), none(), none(), none(), none()]),
+    }
+    for (model, times) in &subjects {
+        let against = |time: Duration, base: Result<Duration>| match base {
+            Ok(base) => ratio(time, base),
+            Err(_) => none(),
+        };
+        row(&[
+            named(model)?,
+            ms(times.median()?),
+            ms(times.least()?),
+            against(times.median()?, baseline.median()),
+            against(times.least()?, baseline.least()),
+        ]);
+    }
     Ok(())
 }
 
@@ -94,51 +184,68 @@ fn turns(folder: &Path, context: &CallContext) -> Result<()> {
     };
     let texts: Vec<String> = (0..TURNS).map(|_| turn()).collect();
     let title = format!("{TURNS} turns of {} words", benches::WORDS);
-    head(&title, &["threads", "seconds", "turns a second", "tokens a second", "times one thread"]);
+    let columns = ["precision", "threads", "seconds", "turns a second", "tokens a second"];
+    head(&title, &[columns.as_slice(), &["times one thread in f32"]].concat());
     let mut one = None;
-    for threads in [1, std::thread::available_parallelism()?.get()] {
-        let model = MiniLm::open(folder, MiniLmOptions::default().with_threads(threads))?;
-        block_on(model.load())?;
-        let mut times = Times::default();
-        for _ in 0..3 {
-            times.run(|| embed(&model, context, &texts))?;
+    for precision in PRECISIONS {
+        for threads in [1, std::thread::available_parallelism()?.get()] {
+            let model = MiniLm::open(folder, options(precision).with_threads(threads))?;
+            block_on(model.load())?;
+            let mut times = Times::default();
+            for _ in 0..3 {
+                times.run(|| embed(&model, context, &texts))?;
+            }
+            let seconds = times.median()?.as_secs_f64();
+            let base = *one.get_or_insert(seconds);
+            let rate = |count: f64| format!("{:.0}", count / seconds);
+            row(&[
+                precision.name().to_owned(),
+                threads.to_string(),
+                format!("{seconds:.2}"),
+                rate(1_000.0),
+                rate(28_000.0),
+                format!("{:.2}", base / seconds),
+            ]);
         }
-        let seconds = times.median()?.as_secs_f64();
-        let base = *one.get_or_insert(seconds);
-        let rate = |count: f64| format!("{:.0}", count / seconds);
-        row(&[
-            threads.to_string(),
-            format!("{seconds:.2}"),
-            rate(1_000.0),
-            rate(28_000.0),
-            format!("{:.2}", base / seconds),
-        ]);
     }
     Ok(())
 }
 
-fn memory(model: &MiniLm, context: &CallContext, before: Option<u64>) -> Result<()> {
-    embed(model, context, &[SENTENCE.repeat(20)])?;
-    let (_, weights) = model.loaded().context("it is loaded")?;
-    let (Some(before), Some(after)) = (before, resident_bytes()) else { return Ok(()) };
+/// What the models take, each on top of what was there before; they are kept, so that none gets
+/// the room of another.
+fn memory(folder: &Path, context: &CallContext) -> Result<Vec<MiniLm>> {
+    let mut rows = vec![("the model's files".to_owned(), MINILM.bytes())];
+    let mut models = Vec::new();
+    for precision in PRECISIONS {
+        let before = resident_bytes();
+        let model = MiniLm::open(folder, options(precision))?;
+        embed(&model, context, &[SENTENCE.repeat(20)])?;
+        let (_, weights) = model.loaded().context("it is loaded")?;
+        rows.push((format!("{}: its weights as they are held", precision.name()), weights as u64));
+        if let (Some(before), Some(after)) = (before, resident_bytes()) {
+            let what = format!("{}: resident since before it was opened", precision.name());
+            rows.push((what, after.saturating_sub(before)));
+        }
+        models.push(model);
+    }
     head("Memory", &["what", "MB", "times the file"]);
     #[expect(clippy::cast_precision_loss, reason = "megabytes")]
-    let line = |what: &str, bytes: u64| {
-        let file = MINILM.bytes() as f64;
-        row(&[
-            what.into(),
-            format!("{:.1}", bytes as f64 / 1e6),
-            format!("{:.2}", bytes as f64 / file),
-        ]);
-    };
-    line("the model's files", MINILM.bytes());
-    line("its weights as they are held", weights as u64);
-    line("resident since before it was opened", after.saturating_sub(before));
-    Ok(())
+    for (what, bytes) in rows {
+        let (bytes, file) = (bytes as f64, MINILM.bytes() as f64);
+        row(&[what, format!("{:.1}", bytes / 1e6), format!("{:.2}", bytes / file)]);
+    }
+    Ok(models)
 }
 
-fn ratio(subject: std::time::Duration, baseline: std::time::Duration) -> String {
+fn ratio(subject: Duration, baseline: Duration) -> String {
     format!("{:.2}", subject.as_secs_f64() / baseline.as_secs_f64())
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let product = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
+    };
+    product(a, b) / (product(a, a) * product(b, b)).sqrt()
 }
 
 /// What the process holds, where the system tells.

@@ -108,6 +108,11 @@ impl Times {
         self.0.push(begun.elapsed());
     }
 
+    /// Takes in a time that was measured elsewhere.
+    pub fn add(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
     /// The median.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::metadata::Metadata;
 use crate::servers::{Absence, Firestore, with_firestore};
-use crate::{model, program, shell};
+use crate::{model, program, rival, shell};
 
 /// The bench that needs the model's files.
 const EMBED: &str = "embed";
@@ -98,6 +98,7 @@ fn run_with(asked: &Asked<'_>, names: &[String], firestore: Option<&Firestore>) 
         let target = Metadata::load()?.target_directory;
         let program = program::build_release(&target)?;
         command.env(program::MODEL_DIR, model::ensure(&program, &target)?);
+        rival::give(&mut command, &target);
     }
     command.args(asked.pass);
     if !asked.save {

@@ -40,6 +40,7 @@ const TABLE: &[(&str, May)] = &[
     ("orchestra-memory-cli", May::Use(&["orchestra-memory"])),
     ("xtask", May::Use(&[])),
     ("benches", May::UseAllAndTestkit),
+    ("fuzz-targets", May::UseAllAndTestkit),
 ];
 
 /// The crates that keep data; none of them may know another.

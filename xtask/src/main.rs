@@ -7,16 +7,20 @@
 mod bench;
 mod ci;
 mod conformance;
+mod crash;
 mod demo;
 mod eval;
 mod features;
+mod fuzz;
 mod layers;
 mod licences;
 mod links;
 mod metadata;
 mod model;
 mod msrv;
+mod powerloss;
 mod program;
+mod rival;
 mod servers;
 mod shell;
 mod spdx;
@@ -49,6 +53,14 @@ cargo xtask COMMAND [ARGS]
   licences               the licences of all dependencies against the allow list
   bench [NAME] [-- ARGS] the benches, or one of them; ARGS go to the bench program;
                          --save writes docs/benchmarks.md
+  powerloss [--points 1000] [--seed N]
+                         power that fails at random moments, over a disk that discards what was
+                         not synced: with syncs nothing is lost, without them something is
+  crash [--times 200] [--seed N]
+                         a process under load is killed: what it acknowledged is there
+  fuzz [--seconds N] [TARGET]
+                         the fuzz targets, 60 seconds each or as long as said; needs a nightly
+                         toolchain, and installs cargo-fuzz into target/tools
   tidy                   what no compiler checks: module docs, file sizes, links, leftovers
   ci                     everything that has to pass before a merge
 
@@ -81,7 +93,10 @@ fn dispatch(command: &str, rest: &[String]) -> Result<()> {
         ("servers", _) => servers::run(rest),
         (servers::WATCH, []) => servers::watch(),
         ("bench", _) => bench::run(rest),
+        ("powerloss", _) => powerloss::run(rest),
+        ("crash", _) => crash::run(rest),
         ("eval", _) => eval::run(rest),
+        ("fuzz", _) => fuzz::run(rest),
         ("demo", []) => demo::run(),
         ("features", []) => features::run(),
         ("licences", []) => licences::run(),

@@ -13,10 +13,11 @@ use std::collections::HashMap;
 
 use googleapis_tonic_google_firestore_v1::google::firestore::v1 as proto;
 use memory_core::traits::{EraseReceipt, EraseScope, EraseStep, EraseToken, SweepStep};
-use memory_core::{CallContext, Error, Result};
+use memory_core::{CallContext, Error, ErrorKind, Result};
 use proto::value::ValueType;
 
 use crate::admin::LogOp;
+use crate::batch::{self, WRITE_BYTES};
 use crate::commit::{pause, too_contended};
 use crate::model;
 use crate::names::{Names, last};
@@ -27,10 +28,6 @@ use token::{Phase, Place};
 
 /// Most items of one sweep, as the trait says.
 const SWEEP: u32 = 10_000;
-/// Bytes that are left free in a request, for what goes along with the deletes.
-const MARGIN: usize = 8 * 1024;
-/// Bytes of a write besides names, at the most.
-const WRITE_BYTES: usize = 128;
 
 /// What a part of an erasure did.
 struct Part {
@@ -39,7 +36,8 @@ struct Part {
     next: Option<String>,
 }
 
-/// Removes up to `limit` expired items for good.
+/// Removes up to `limit` expired items for good. A failure after some were removed is no error: the
+/// answer says how many, and that more are left.
 ///
 /// Billed: one read and one delete for each; one read more where more are left.
 pub(crate) async fn sweep(
@@ -51,44 +49,69 @@ pub(crate) async fn sweep(
     if limit == 0 || limit > SWEEP {
         return Err(Error::invalid(format!("a sweep takes 1 to {SWEEP}")));
     }
+    let mut removed = 0;
+    match sweep_some(store, call, context, limit, &mut removed).await {
+        Ok(more) => Ok(SweepStep { removed: removed.into(), more }),
+        Err(error) if removed == 0 => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "a sweep ended early");
+            Ok(SweepStep { removed: removed.into(), more: true })
+        }
+    }
+}
+
+/// Counts in `removed` what is gone; says whether more are left.
+async fn sweep_some(
+    store: &FirestoreStore,
+    call: Call<'_>,
+    context: &CallContext,
+    limit: u32,
+    removed: &mut u32,
+) -> Result<bool> {
     let now = store.clock.now();
-    let (mut removed, mut attempt) = (0_u32, 0);
+    let (mut most, mut attempt) = (store.settings.sweep_batch, 0);
     loop {
-        let batch = shrunk(store.settings.sweep_batch, attempt).min(limit - removed);
+        let batch = shrunk(most, attempt).min(limit - *removed);
         let query = query::expired(&store.names, now, batch + 1, &[]);
         let parent = store.names.tenant(&context.tenant);
         let mut found = store.wire.query(call, &parent, query, Entries::FREE).await?;
-        let most = usize::try_from(batch).unwrap_or(usize::MAX);
-        let mut more = found.len() > most;
-        found.truncate(most);
-        let fitting = fitting(store, &found);
-        more |= fitting < found.len();
-        found.truncate(fitting);
+        let taken = usize::try_from(batch).unwrap_or(usize::MAX).min(fitting(store, &found));
+        let mut more = found.len() > taken;
+        found.truncate(taken);
         if found.is_empty() {
-            return Ok(SweepStep { removed: removed.into(), more });
+            return Ok(more);
         }
-        match remove(store, call, context, &found, false).await {
-            Ok(()) => {
-                removed += u32::try_from(found.len()).unwrap_or(u32::MAX);
+        let refused = loop {
+            let sent = remove(store, call, context, &found, false).await;
+            let Err(refused) = sent else { break None };
+            let Some(fewer) = batch::fewer(&refused, found.len()) else { break Some(refused) };
+            found.truncate(fewer);
+            most = u32::try_from(fewer).unwrap_or(most);
+            more = true;
+        };
+        match refused {
+            None => {
+                *removed += u32::try_from(found.len()).unwrap_or(u32::MAX);
                 attempt = 0;
             }
-            Err(Refused::Error(error)) => return Err(error),
+            Some(Refused::Error(error)) => return Err(error),
             // One of them was written anew, or another sweep was quicker.
-            Err(Refused::Contended) if attempt < store.settings.contention_attempts => {
+            Some(Refused::Contended) if attempt < store.settings.contention_attempts => {
                 pause(store, call, attempt).await;
                 attempt += 1;
                 continue;
             }
-            Err(Refused::Contended) => return Err(too_contended()),
+            Some(Refused::Contended) => return Err(too_contended()),
         }
-        if !more || removed >= limit {
-            return Ok(SweepStep { removed: removed.into(), more });
+        if !more || *removed >= limit {
+            return Ok(more);
         }
     }
 }
 
 /// Does one step of an erasure: `erase_batch` documents at the most, and where they are fewer, what
-/// follows.
+/// follows. A failure after a part was done is no error: the answer has what was removed, and the
+/// token that goes on from there.
 ///
 /// Billed: one read, one delete and one write for each memory; with the first step a write for the
 /// server's time; at the end what else is removed, and some reads to find that out.
@@ -109,70 +132,123 @@ pub(crate) async fn erase(
             Place { began_at, server, phase: Phase::Memories(None) }
         }
     };
-    let mut erased = 0;
+    let (mut erased, mut parts) = (0, 0);
     loop {
-        let more = match &place.phase {
-            Phase::Memories(after) => {
-                let part =
-                    memories(store, call, context, scope, place.server, after.as_deref()).await?;
-                erased += part.erased;
-                let more = part.next.is_some();
-                place.phase = if more { Phase::Memories(part.next) } else { Phase::Keys(None) };
-                more
+        let part = part(store, call, context, scope, &mut place, &mut erased).await;
+        match part {
+            Ok(Went::On) => parts += 1,
+            Ok(Went::Far) => {
+                let next = Some(place.token(tenant, scope));
+                return Ok(EraseStep { erased, next, receipt: None });
             }
-            Phase::Keys(after) => {
-                let after = after.as_deref();
-                let part = answers::clear(store, call, context, scope, place.server, after).await?;
-                let more = part.next.is_some();
-                place.phase = if more { Phase::Keys(part.next) } else { Phase::Log(None) };
-                more
-            }
-            Phase::Log(reset) => {
-                let reset = match reset {
-                    Some(reset) => Some(*reset),
-                    None => store.reset_log(call, tenant).await?,
-                };
-                let more = match reset {
-                    Some(reset) => !store.drop_before(call, tenant, reset).await?,
-                    None => false,
-                };
-                place.phase = if more { Phase::Log(reset) } else { Phase::Tenant };
-                more
-            }
-            Phase::Tenant => {
-                if *scope == EraseScope::Tenant {
-                    store.leave_tenant(call, tenant).await?;
-                }
+            Ok(Went::Through) => {
                 let ended_at = store.clock.now();
                 let receipt =
                     EraseReceipt { began_at: place.began_at, ended_at, bytes_cleared: false };
                 return Ok(EraseStep { erased, next: None, receipt: Some(receipt) });
             }
-        };
-        if more {
-            let next = Some(place.token(tenant, scope));
-            return Ok(EraseStep { erased, next, receipt: None });
+            Err(error) if parts == 0 => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "a step of an erasure ended early");
+                let next = Some(place.token(tenant, scope));
+                return Ok(EraseStep { erased, next, receipt: None });
+            }
         }
     }
 }
 
+/// How far a part of an erasure went.
+enum Went {
+    /// It is done, and the next one follows at once.
+    On,
+    /// As far as one step goes.
+    Far,
+    /// It was the last.
+    Through,
+}
+
+/// Does one part of an erasure, and moves its place.
+async fn part(
+    store: &FirestoreStore,
+    call: Call<'_>,
+    context: &CallContext,
+    scope: &EraseScope,
+    place: &mut Place,
+    erased: &mut u64,
+) -> Result<Went> {
+    let tenant = &context.tenant;
+    let more = match &place.phase {
+        Phase::Memories(after) => {
+            let part =
+                memories(store, call, context, scope, place.server, after.as_deref()).await?;
+            *erased += part.erased;
+            let more = part.next.is_some();
+            place.phase = if more { Phase::Memories(part.next) } else { Phase::Keys(None) };
+            more
+        }
+        Phase::Keys(after) => {
+            let after = after.as_deref();
+            let part = answers::clear(store, call, context, scope, place.server, after).await?;
+            let more = part.next.is_some();
+            place.phase = if more { Phase::Keys(part.next) } else { Phase::Log(None) };
+            more
+        }
+        Phase::Log(reset) => {
+            let reset = match reset {
+                Some(reset) => Some(*reset),
+                None => store.reset_log(call, tenant).await?,
+            };
+            let more = match reset {
+                Some(reset) => !store.drop_before(call, tenant, reset).await?,
+                None => false,
+            };
+            place.phase = if more { Phase::Log(reset) } else { Phase::Tenant };
+            more
+        }
+        Phase::Tenant => {
+            if *scope == EraseScope::Tenant {
+                // It sends several requests, of which some may have been done.
+                let left = store.leave_tenant(call, tenant).await;
+                left.map_err(Error::with_unknown_outcome)?;
+            }
+            return Ok(Went::Through);
+        }
+    };
+    Ok(if more { Went::Far } else { Went::On })
+}
+
 /// The server's time: that of a write whose content is never the same.
 async fn server_time(store: &FirestoreStore, call: Call<'_>) -> Result<i64> {
-    let mark = store.ids.commit_id().as_bytes().to_vec();
-    let write = Write::update(proto::Document {
-        name: store.names.below_store("clock"),
-        fields: HashMap::from([
-            model::shape_field(),
-            ("mark".to_owned(), model::value(ValueType::BytesValue(mark))),
-        ]),
-        create_time: None,
-        update_time: None,
-    });
-    match store.wire.commit(call, vec![write], Vec::new()).await {
-        Ok(times) => Ok(times.first().copied().unwrap_or_default()),
-        Err(Refused::Error(error)) => Err(error),
-        Err(Refused::Contended) => Err(too_contended()),
+    for attempt in 0..store.settings.contention_attempts {
+        let mark = store.ids.commit_id().as_bytes().to_vec();
+        let write = Write::update(proto::Document {
+            name: store.names.below_store("clock"),
+            fields: HashMap::from([
+                model::shape_field(),
+                ("mark".to_owned(), model::value(ValueType::BytesValue(mark))),
+            ]),
+            create_time: None,
+            update_time: None,
+        });
+        match store.wire.commit(call, vec![write], Vec::new()).await {
+            Ok(times) => return told(&times),
+            Err(Refused::Error(error)) => return Err(error),
+            // Other erasures begin at the same time.
+            Err(Refused::Contended) => pause(store, call, attempt).await,
+        }
     }
+    Err(too_contended())
+}
+
+/// The time in the answer to a commit.
+///
+/// # Errors
+/// `Unexpected`: there is none. An erasure up to no time would remove nothing and say that all is
+/// done.
+fn told(times: &[i64]) -> Result<i64> {
+    times.first().copied().filter(|time| *time > 0).ok_or_else(|| {
+        Error::new(ErrorKind::Unexpected, "Firestore did not tell the time of a commit")
+    })
 }
 
 /// Removes some of a scope's memories that were made up to the server's time `server`.
@@ -198,19 +274,23 @@ async fn memories(
         let fitting = fitting(store, &found);
         more |= fitting < found.len();
         found.truncate(fitting);
-        let next = match found.last() {
-            Some(found) if more => Some(last(&found.name).to_owned()),
-            _ => None,
-        };
+        let name = |found: &Found| last(&found.name).to_owned();
+        let mut next = found.last().filter(|_| more).map(name);
         found.retain(|found| found.created_at <= server);
         if found.is_empty() {
             return Ok(Part { erased: 0, next });
         }
-        match remove(store, call, context, &found, true).await {
-            Ok(()) => return Ok(Part { erased: found.len() as u64, next }),
-            Err(Refused::Error(error)) => return Err(error),
+        let refused = loop {
+            let sent = remove(store, call, context, &found, true).await;
+            let Err(refused) = sent else { return Ok(Part { erased: found.len() as u64, next }) };
+            let Some(fewer) = batch::fewer(&refused, found.len()) else { break refused };
+            found.truncate(fewer);
+            next = found.last().map(name);
+        };
+        match refused {
+            Refused::Error(error) => return Err(error),
             // One of them was written meanwhile: look again at fewer.
-            Err(Refused::Contended) => pause(store, call, attempt).await,
+            Refused::Contended => pause(store, call, attempt).await,
         }
     }
     Err(too_contended())
@@ -224,14 +304,9 @@ fn shrunk(batch: u32, attempt: u32) -> u32 {
 
 /// How many of these documents one request can remove; one at the least.
 fn fitting(store: &FirestoreStore, found: &[Found]) -> usize {
-    let most = store.wire.request_bytes().saturating_sub(MARGIN);
-    let mut bytes = 0;
-    let fits = |found: &&Found| {
-        // Its name, its tombstone's and its entry in the change log.
-        bytes += found.name.len() * 3 + WRITE_BYTES * 3;
-        bytes <= most
-    };
-    found.iter().take_while(fits).count().max(1)
+    // Its name, its tombstone's and its entry in the change log.
+    let size = |found: &Found| found.name.len() * 3 + WRITE_BYTES * 3;
+    batch::fitting(store.batch_bytes(), found.iter().map(size))
 }
 
 /// Removes documents as they were read, or nothing; with a tombstone for each, if so asked.
@@ -259,7 +334,7 @@ async fn remove(
         writes.extend(turn.writes(&store.names, tenant, &ops)?);
     }
     store.wire.commit(call, writes, Vec::new()).await?;
-    turn.map(|turn| turn.done(ops.len()));
+    store.log_done(call, tenant, turn, ops.len()).await;
     Ok(())
 }
 
@@ -271,5 +346,13 @@ mod tests {
     fn batches_shrink_to_one() {
         let sizes: Vec<_> = [0, 1, 2, 3, 4, 60].map(|attempt| shrunk(250, attempt)).into();
         assert_eq!(sizes, [250, 62, 15, 3, 1, 1]);
+    }
+
+    #[test]
+    fn an_erasure_does_not_begin_without_the_servers_time() {
+        assert_eq!(told(&[7]).unwrap(), 7);
+        for times in [&[][..], &[0], &[-1]] {
+            assert_eq!(told(times).unwrap_err().kind(), ErrorKind::Unexpected, "{times:?}");
+        }
     }
 }

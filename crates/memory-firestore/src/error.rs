@@ -113,7 +113,7 @@ pub(crate) fn not_applied(error: &Error) -> Error {
 }
 
 /// Whether the connection was refused, so that nothing can have been sent.
-fn never_sent(status: &Status) -> bool {
+pub(crate) fn never_sent(status: &Status) -> bool {
     caused_by::<tonic::ConnectError>(status)
 }
 

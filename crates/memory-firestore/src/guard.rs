@@ -265,17 +265,7 @@ impl FirestoreStore {
                 }
                 held = Some(part);
             }
-            Some(time) => {
-                let mask = Some(vec![crate::fields::V.to_owned()]);
-                let (found, id) = self.wire.get_in_transaction(call, vec![name], mask).await?;
-                let now = found.into_iter().next().flatten().map(|found| found.updated_at);
-                if now != Some(time) {
-                    self.tenants.forget(tenant);
-                    self.give_up(call, id).await;
-                    return Err(Refused::Contended);
-                }
-                transaction = id;
-            }
+            Some(_) => transaction = self.hold_in_transaction(call, tenant, state).await?,
         }
         let sent = self.wire.commit(call, writes, transaction.clone()).await;
         if matches!(&sent, Err(Refused::Error(_))) && !transaction.is_empty() {
@@ -283,7 +273,8 @@ impl FirestoreStore {
         }
         let answer = match sent {
             Ok(mut times) => {
-                if let Some(held) = held.as_mut().filter(|held| matches!(held.duty(), Duty::Make(_)))
+                if let Some(held) =
+                    held.as_mut().filter(|held| matches!(held.duty(), Duty::Make(_)))
                     && !times.is_empty()
                 {
                     held.made(times.remove(0));
@@ -313,6 +304,54 @@ impl FirestoreStore {
         // What was learnt is known by now to those who wait for it.
         drop(first);
         answer
+    }
+
+    /// Sends writes that hold only while the tenant's document is as `state` has it, there or not,
+    /// and does not change it.
+    ///
+    /// Billed: where the server does not know `verify`, one read more.
+    pub(crate) async fn commit_beside(
+        &self,
+        call: Call<'_>,
+        tenant: &TenantId,
+        state: &TenantState,
+        mut writes: Vec<Write>,
+    ) -> Result<(), Refused> {
+        let mut transaction = Vec::new();
+        if self.verifies(call).await? {
+            let verify = Write::verify(self.names.tenant(tenant));
+            writes.push(match state.updated_at {
+                Some(time) => verify.if_updated_at(time),
+                None => verify.if_exists(false),
+            });
+        } else {
+            transaction = self.hold_in_transaction(call, tenant, state).await?;
+        }
+        let sent = self.wire.commit(call, writes, transaction.clone()).await;
+        if matches!(&sent, Err(Refused::Error(_))) && !transaction.is_empty() {
+            self.give_up(call, transaction).await;
+        }
+        sent.map(|_| ())
+    }
+
+    /// A transaction in which the tenant's document was read as `state` has it.
+    ///
+    /// Billed: one read.
+    async fn hold_in_transaction(
+        &self,
+        call: Call<'_>,
+        tenant: &TenantId,
+        state: &TenantState,
+    ) -> Result<Vec<u8>, Refused> {
+        let (name, mask) = (self.names.tenant(tenant), vec![crate::fields::V.to_owned()]);
+        let (found, id) = self.wire.get_in_transaction(call, vec![name], Some(mask)).await?;
+        let now = found.into_iter().next().flatten().map(|found| found.updated_at);
+        if now != state.updated_at {
+            self.tenants.forget(tenant);
+            self.give_up(call, id).await;
+            return Err(Refused::Contended);
+        }
+        Ok(id)
     }
 
     /// Takes a part in the guard of the tenant's document as it was at `of`.

@@ -9,12 +9,16 @@
 //! The layout and every stored field are described in `docs/data-model-firestore.md`.
 
 mod admin;
+mod batch;
 mod bulk;
 mod commit;
 mod erase;
 mod error;
 mod fields;
 mod filter;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod indexes;
 mod keys;

@@ -53,12 +53,11 @@ struct Slot {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Known {
-    /// It was not there, as far as is known.
-    #[default]
-    Absent,
     /// A commit of this process is making it, or looks for it.
     Making,
-    /// Somebody else may have made it.
+    /// Somebody else may have made it. It is so to begin with: to look for it is one read, and a
+    /// commit that made it in vain would be sent again as a whole.
+    #[default]
     Unsure,
     /// It is there, with this update time.
     At(i64),
@@ -112,11 +111,10 @@ impl Shares {
         slots.shares[at].busy += 1;
         let (duty, known) = match slot.known {
             Known::At(time) => (Duty::Verify(at, time), slot.known),
-            known => {
+            Known::Unsure | Known::Making => {
                 slots.shares[at].known = Known::Making;
                 // Unless it is learnt what came of it, nothing is known of it.
-                let looks = known == Known::Unsure;
-                (if looks { Duty::Look(at) } else { Duty::Make(at) }, Known::Unsure)
+                (Duty::Look(at), Known::Unsure)
             }
         };
         Held { shares: Arc::clone(self), share: Some(at), duty, known }
@@ -216,7 +214,9 @@ mod tests {
         let shares = Arc::new(Shares::new(7));
         let mut held: Vec<_> = (0..3).map(|_| shares.hold()).collect();
         let duties: Vec<_> = held.iter().map(Held::duty).collect();
-        assert_eq!(duties, [Duty::Own, Duty::Make(0), Duty::Make(1)]);
+        assert_eq!(duties, [Duty::Own, Duty::Look(0), Duty::Look(1)]);
+        held[1].absent(0);
+        assert_eq!(held[1].duty(), Duty::Make(0));
         held[1].made(11);
         // The second is given up without a word: somebody looks before it is used.
         held.clear();
@@ -252,7 +252,7 @@ mod tests {
     fn a_share_that_is_being_made_is_not_waited_for() {
         let shares = Arc::new(Shares::new(7));
         let held: Vec<_> = (0..=SHARES).map(|_| shares.hold()).collect();
-        assert!(held[1..].iter().all(|held| matches!(held.duty(), Duty::Make(_))));
+        assert!(held[1..].iter().all(|held| matches!(held.duty(), Duty::Look(_))));
         assert_eq!(shares.hold().duty(), Duty::Own);
     }
 }

@@ -23,6 +23,8 @@ pub struct CacheStats {
     pub entries: usize,
     /// The bytes of the indexes held, each as last measured.
     pub bytes: usize,
+    /// Indexes held now that are larger than the whole budget, each on its own.
+    pub oversized: usize,
 }
 
 /// A map from tenant to index that drops the least recently used ones when all together exceed a
@@ -32,6 +34,11 @@ pub struct CacheStats {
 /// in use, that is, held by somebody outside the cache, is never dropped; where all are in use the
 /// budget is exceeded until they are given back. Sizes are measured when an index is asked for and
 /// by [`IndexCache::settle`], which a writer calls after it has changed one.
+///
+/// An index that is larger than the whole budget serves whoever holds it and is dropped at the first
+/// call, for whichever tenant, at which nobody does; others are not dropped for its sake.
+/// Searches of such a tenant one after another find it still there. [`CacheStats::oversized`] shows
+/// it: the budget is too small.
 ///
 /// The cache has no thread of its own and holds its lock only for the work on the map; the lock of
 /// an index is the caller's affair.
@@ -137,7 +144,8 @@ impl<K: Clone + Eq + Hash> IndexCache<K> {
     /// What the cache did so far, and what it holds.
     pub fn stats(&self) -> CacheStats {
         let inner = self.lock();
-        CacheStats { entries: inner.entries.len(), ..inner.stats }
+        let oversized = inner.entries.values().filter(|entry| entry.bytes > self.budget_bytes);
+        CacheStats { entries: inner.entries.len(), oversized: oversized.count(), ..inner.stats }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<K>> {
@@ -179,16 +187,40 @@ impl<K: Clone + Eq + Hash> Inner<K> {
         }
     }
 
-    /// Drops indexes that are not in use, the least recently used first, down to the budget.
+    /// Drops indexes that are not in use: first those that no budget could hold, then the least
+    /// recently used, until the others keep to the budget.
     fn evict(&mut self, budget_bytes: usize) {
-        let mut after = 0;
-        while self.stats.bytes > budget_bytes {
+        if self.stats.bytes <= budget_bytes {
+            return;
+        }
+        let unused = |entries: &HashMap<K, Entry>, tenant: &K| {
             // Nobody can get hold of an index while the cache is locked, so a count of one stays
             // one.
-            let unused = self.by_use.range(after..).find(|(_, tenant)| {
-                self.entries.get(*tenant).is_none_or(|entry| Arc::strong_count(&entry.index) == 1)
+            entries.get(tenant).is_none_or(|entry| Arc::strong_count(&entry.index) == 1)
+        };
+        let oversized: Vec<K> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.bytes > budget_bytes)
+            .map(|(tenant, _)| tenant.clone())
+            .collect();
+        // What is left of these is in use and larger than the budget: nothing makes room for it.
+        let mut beyond = 0;
+        for tenant in oversized {
+            if unused(&self.entries, &tenant) {
+                self.drop_entry(&tenant);
+                self.stats.evictions += 1;
+            } else {
+                beyond += self.entries.get(&tenant).map_or(0, |entry| entry.bytes);
+            }
+        }
+        let mut after = 0;
+        while self.stats.bytes - beyond > budget_bytes {
+            let oldest = self.by_use.range(after..).find(|(_, tenant)| {
+                let bytes = self.entries.get(*tenant).map_or(0, |entry| entry.bytes);
+                bytes <= budget_bytes && unused(&self.entries, tenant)
             });
-            let Some((tick, tenant)) = unused.map(|(tick, tenant)| (*tick, tenant.clone())) else {
+            let Some((tick, tenant)) = oldest.map(|(tick, tenant)| (*tick, tenant.clone())) else {
                 return;
             };
             after = tick + 1;
@@ -258,11 +290,36 @@ mod tests {
         assert_eq!(cache.stats().evictions, 0);
         *growing.write().unwrap() = large();
         cache.settle(&"growing");
-        assert!(cache.get(&"quiet").is_none());
-        assert!(cache.stats().bytes > 100_000);
+        let stats = cache.stats();
+        assert!(stats.bytes > 100_000);
+        assert_eq!((stats.entries, stats.oversized, stats.evictions), (2, 1, 0));
         drop(growing);
         cache.settle(&"growing");
-        assert_eq!(cache.stats().entries, 0);
+        assert_eq!((cache.stats().entries, cache.stats().oversized), (1, 0));
+    }
+
+    /// It serves who asks for it again at once, makes no other go, and goes with the next call.
+    #[test]
+    fn an_index_larger_than_the_budget_displaces_no_other() {
+        let cache = IndexCache::new(250_000);
+        drop(cache.get_or_create(&"a", large));
+        drop(cache.get_or_create(&"b", large));
+        let huge = cache.get_or_create(&"huge", || {
+            let mut index = TenantIndex::new();
+            index.upsert(&DocEntry::new(1, 1, &[("x".repeat(300_000), 1)])).unwrap();
+            index
+        });
+        assert_eq!((cache.stats().entries, cache.stats().oversized), (3, 1));
+        drop(huge);
+        let again = cache.get_or_create(&"huge", TenantIndex::new);
+        assert_eq!(again.read().unwrap().len(), 1, "it is still there");
+        drop(again);
+        drop(cache.get_or_create(&"a", TenantIndex::new));
+        assert!(cache.get(&"huge").is_none());
+        assert!(cache.get(&"a").is_some() && cache.get(&"b").is_some());
+        let stats = cache.stats();
+        assert_eq!((stats.evictions, stats.oversized), (1, 0));
+        assert!(stats.bytes <= 250_000);
     }
 
     #[test]

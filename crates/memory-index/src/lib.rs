@@ -6,6 +6,7 @@
 //!   pass returns every row that could be among the best, and a rerank makes the answer exact.
 //! - [`TenantIndex`]: both of them for one tenant, with expiry and the change-log position that
 //!   they reflect.
+//! - [`Contexts`]: the conversation, the neighbours, the author and the time of each document.
 //! - [`KeySet`]: the keys that a filter lets through.
 //! - [`IndexCache`]: the indexes of all tenants, bounded by a budget of bytes.
 //!
@@ -26,15 +27,18 @@
 //! ```
 
 mod cache;
+mod context;
 mod error;
 mod hash;
 mod key_set;
 mod postings;
+mod rows;
 mod tenant;
 mod top_k;
 mod vectors;
 
 pub use cache::{CacheStats, IndexCache, SharedIndex};
+pub use context::{Contexts, Surroundings};
 pub use error::{IndexError, VectorError};
 pub use key_set::KeySet;
 pub use postings::{Bm25, KeywordPostings, TermContribution};

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::context::{Contexts, Surroundings};
 use crate::hash::{KeyMap, map_bytes};
+use crate::rows::Rows;
 use crate::{DocKey, IndexError, KeywordPostings, VectorInput, VectorScan};
 
 /// A document as an index takes it in.
@@ -25,13 +27,24 @@ pub struct DocEntry<'a, T> {
     pub terms: &'a [(T, u32)],
     /// The vectors by the slot of their space.
     pub vectors: &'a [(u8, VectorInput<'a>)],
+    /// What surrounds it.
+    pub around: Surroundings<'a>,
 }
 
 impl<'a, T: AsRef<str>> DocEntry<'a, T> {
     /// A document without a name, that never expires and has no vector.
     #[must_use]
     pub fn new(key: DocKey, doc_length: u32, terms: &'a [(T, u32)]) -> Self {
-        Self { key, name: "", version: 0, visible_until: i64::MAX, doc_length, terms, vectors: &[] }
+        Self {
+            key,
+            name: "",
+            version: 0,
+            visible_until: i64::MAX,
+            doc_length,
+            terms,
+            vectors: &[],
+            around: Surroundings::default(),
+        }
     }
 
     /// Sets the name and the version.
@@ -46,6 +59,13 @@ impl<'a, T: AsRef<str>> DocEntry<'a, T> {
     #[must_use]
     pub fn visible_until(mut self, micros: i64) -> Self {
         self.visible_until = micros;
+        self
+    }
+
+    /// Sets what surrounds the document.
+    #[must_use]
+    pub fn around(mut self, around: Surroundings<'a>) -> Self {
+        self.around = around;
         self
     }
 
@@ -81,9 +101,8 @@ pub struct TenantIndex {
     /// The documents that expire, by time; those that never do are not here.
     by_deadline: BTreeSet<(i64, DocKey)>,
     deadlines: KeyMap<i64>,
-    names: KeyMap<(Box<str>, i64)>,
-    /// The bytes of all names.
-    name_bytes: usize,
+    rows: Rows,
+    contexts: Contexts,
     position: i64,
 }
 
@@ -139,7 +158,10 @@ impl TenantIndex {
             let scan = self.spaces.get(space).ok_or(IndexError::UnknownSpace { space: *space })?;
             scan.check(*vector).map_err(|source| IndexError::Vector { space: *space, source })?;
         }
-        self.postings.insert(entry.key, entry.doc_length, entry.terms);
+        let slot =
+            self.postings.insert_beside(entry.key, entry.doc_length, entry.terms, &mut self.rows);
+        self.rows.push(entry.name, entry.version);
+        debug_assert_eq!(self.rows.name(slot), (entry.name, entry.version));
         for (space, scan) in &mut self.spaces {
             match entry.vectors.iter().rev().find(|(target, _)| target == space) {
                 Some((_, vector)) => scan
@@ -150,10 +172,8 @@ impl TenantIndex {
                 }
             }
         }
+        self.contexts.put(entry.key, &entry.around);
         self.forget_deadline(entry.key);
-        self.forget_name(entry.key);
-        self.name_bytes += entry.name.len();
-        self.names.insert(entry.key, (entry.name.into(), entry.version));
         if entry.visible_until != i64::MAX {
             self.deadlines.insert(entry.key, entry.visible_until);
             self.by_deadline.insert((entry.visible_until, entry.key));
@@ -164,11 +184,11 @@ impl TenantIndex {
     /// Removes a document with its vectors, and says whether it was there.
     pub fn remove(&mut self, key: DocKey) -> bool {
         self.forget_deadline(key);
-        self.forget_name(key);
+        self.contexts.remove(key);
         for scan in self.spaces.values_mut() {
             scan.remove(key);
         }
-        self.postings.remove(key)
+        self.postings.remove_beside(key, &mut self.rows)
     }
 
     /// Removes every document with `visible_until <= now`, and returns how many they were. `now` is
@@ -212,7 +232,13 @@ impl TenantIndex {
     /// The name and the version that a document came with.
     #[must_use]
     pub fn name(&self, key: DocKey) -> Option<(&str, i64)> {
-        self.names.get(&key).map(|(name, version)| (&**name, *version))
+        self.postings.slot(key).map(|slot| self.rows.name(slot))
+    }
+
+    /// What surrounds the documents.
+    #[must_use]
+    pub fn contexts(&self) -> &Contexts {
+        &self.contexts
     }
 
     /// The position in the store's change log that the index reflects; 0 for a new one.
@@ -235,7 +261,8 @@ impl TenantIndex {
         }
     }
 
-    /// An estimate of the bytes the indexes occupy, spare capacity included. Cheap: nothing is
+    /// The bytes that the indexes occupy, spare capacity included; what the allocator adds to each
+    /// block is not, and the deadlines of documents that expire are an estimate. Cheap: nothing is
     /// walked but the list of spaces.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
@@ -244,14 +271,8 @@ impl TenantIndex {
             + self.spaces.values().map(VectorScan::memory_bytes).sum::<usize>()
             + self.by_deadline.len() * DEADLINE_BYTES
             + map_bytes::<DocKey, i64>(self.deadlines.capacity())
-            + map_bytes::<DocKey, (Box<str>, i64)>(self.names.capacity())
-            + self.name_bytes
-    }
-
-    fn forget_name(&mut self, key: DocKey) {
-        if let Some((name, _)) = self.names.remove(&key) {
-            self.name_bytes -= name.len();
-        }
+            + self.rows.heap_bytes()
+            + self.contexts.memory_bytes()
     }
 
     fn forget_deadline(&mut self, key: DocKey) {
@@ -264,6 +285,7 @@ impl TenantIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Bm25, Metric, Storage, VectorError};
 
     #[test]
     fn names_come_and_go_with_their_documents() {
@@ -272,13 +294,37 @@ mod tests {
         index.upsert(&entry("a", 1)).unwrap();
         assert_eq!(index.name(7), Some(("a", 1)));
         let small = index.memory_bytes();
-        index.upsert(&entry("a much longer name than before", 2)).unwrap();
-        assert_eq!(index.name(7), Some(("a much longer name than before", 2)));
+        let longer = "a much longer name than before ".repeat(9);
+        index.upsert(&entry(&longer, 2)).unwrap();
+        assert_eq!(index.name(7), Some((longer.as_str(), 2)));
         assert!(index.memory_bytes() > small);
         index.remove(7);
         assert_eq!(index.name(7), None);
     }
-    use crate::{Bm25, Metric, Storage, VectorError};
+
+    /// Slots are numbered anew on the way; names, versions and dates stay with their documents.
+    #[test]
+    fn names_survive_compactions() {
+        let mut index = TenantIndex::new();
+        for round in 0..6_i64 {
+            for key in 0..400_u64 {
+                if (key + round.unsigned_abs()).is_multiple_of(3) {
+                    let name = format!("document {key} of {round}");
+                    let words = [("tea", 1)];
+                    let entry = DocEntry::new(key, 1, &words).named(&name, round);
+                    index.upsert(&entry.visible_until(10_000 + round)).unwrap();
+                } else if key % 7 == 0 {
+                    index.remove(key);
+                    assert_eq!(index.name(key), None);
+                }
+            }
+        }
+        assert!(index.len() > 200);
+        for key in index.keywords().keys() {
+            let (name, version) = index.name(key).unwrap();
+            assert_eq!(name, format!("document {key} of {version}"));
+        }
+    }
 
     fn index() -> TenantIndex {
         let mut index = TenantIndex::new();

@@ -59,10 +59,14 @@ pub struct ArmShare {
     /// The arm's own score brought to [0, 1], as [`crate::FusionSettings`] has it; 0 if the item
     /// is none of its candidates.
     pub normalised: f64,
-    /// The arm's part of the whole, in [0, 1]; the weights of the arms that ran add up to 1.
+    /// The arm's part of the whole, in [0, 1]; the weights of the arms that ran add up to 1, or to
+    /// less where the context has a part.
     pub weight: f64,
     /// `normalised` times `weight`.
     pub contribution: f64,
+    /// The part of `raw_score` that neighbours lent; keywords only.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub lent: f64,
     /// What each term of the query gave to `raw_score`; keywords only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub terms: Vec<TermShare>,
@@ -72,8 +76,69 @@ pub struct ArmShare {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// One for each arm that ran, keywords first. Their contributions add up to the score.
+    /// One for each arm that ran, keywords first. Their contributions and those of the context add
+    /// up to the score.
     pub arms: Vec<ArmShare>,
+    /// One for each signal that counted in this answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub context: Vec<SignalShare>,
+}
+
+/// What the context of a memory can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Signal {
+    /// What every candidate has.
+    Base,
+    /// It is said by the person whom the question names.
+    Speaker,
+    /// It is of the time that the question names.
+    Date,
+    /// It is important.
+    Importance,
+    /// It is recent.
+    Recency,
+    /// Its conversation has good hits.
+    Session,
+}
+
+impl Signal {
+    /// The stable name: `speaker`, `date` and so on.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Speaker => "speaker",
+            Self::Date => "date",
+            Self::Importance => "importance",
+            Self::Recency => "recency",
+            Self::Session => "session",
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What one signal gave to a hit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SignalShare {
+    /// Which signal.
+    pub signal: Signal,
+    /// How strongly it speaks for the hit, in [0, 1].
+    pub strength: f64,
+    /// Its part of the score.
+    pub contribution: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &f64) -> bool {
+    *number <= 0.0
 }
 
 /// One item found.
@@ -104,12 +169,16 @@ pub struct SearchAnswer {
     pub notes: Vec<String>,
     /// Whether no arm can have missed a better candidate, and the answer is as long as it can be.
     pub exact: bool,
+    /// How likely it is that the memories have anything to do with the question, in [0, 1], as
+    /// `docs/retrieval.md` has it; `None` where it cannot be told. Unlike scores it compares the
+    /// answers of two questions.
+    pub relevance: Option<f64>,
 }
 
 impl SearchAnswer {
     /// An answer without hits, from a caller that knows that there is nothing to find.
     #[must_use]
     pub fn nothing(arms_used: Vec<Arm>, notes: Vec<String>) -> Self {
-        Self { hits: Vec::new(), arms_used, notes, exact: true }
+        Self { hits: Vec::new(), arms_used, notes, exact: true, relevance: None }
     }
 }

@@ -191,6 +191,7 @@ mod tests {
             score,
             terms: Vec::new(),
             item: None,
+            context: None,
         }
     }
 

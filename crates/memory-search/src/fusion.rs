@@ -8,6 +8,7 @@ use memory_core::traits::IndexHit;
 use memory_core::{MemoryId, Metric, Revision};
 
 use crate::answer::Arm;
+use crate::context::Signals;
 use crate::scale::Scale;
 use crate::settings::FusionSettings;
 
@@ -35,6 +36,8 @@ pub(crate) struct Fused {
     pub(crate) score: f64,
     /// By arm, in the order of [`ARMS`]; at least one is there.
     pub(crate) parts: [Option<Part>; 2],
+    /// What the context made of the score; `None` where it had no part.
+    pub(crate) signals: Option<Signals>,
 }
 
 /// The weight of each arm that ran, in the order of [`ARMS`]; they add up to 1.
@@ -51,7 +54,8 @@ pub(crate) fn weights(ran: [bool; 2], settings: &FusionSettings) -> [f64; 2] {
 /// Fuses the arms' lists, best first.
 ///
 /// Each list is in the arm's order, names an item once, and has finite scores only; `None` is an
-/// arm that did not run. `metric` is that of the vectors, which an arm that is alone goes by.
+/// arm that did not run. `metric` is that of the vectors, which an arm that is alone goes by;
+/// without it, it goes by the range of its candidates.
 pub(crate) fn fuse(
     lists: [Option<&[IndexHit]>; 2],
     metric: Option<Metric>,
@@ -70,7 +74,12 @@ pub(crate) fn fuse(
         };
         for (place, hit) in list.iter().enumerate() {
             let at = *places.entry(&hit.id).or_insert_with(|| {
-                fused.push(Fused { id: hit.id.clone(), score: 0.0, parts: [None, None] });
+                fused.push(Fused {
+                    id: hit.id.clone(),
+                    score: 0.0,
+                    parts: [None, None],
+                    signals: None,
+                });
                 fused.len() - 1
             });
             let normalised = scale.apply(hit.score);
@@ -92,7 +101,7 @@ pub(crate) fn arm_order(a: &IndexHit, b: &IndexHit) -> Ordering {
     b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id))
 }
 
-fn best_first(a: &Fused, b: &Fused) -> Ordering {
+pub(crate) fn best_first(a: &Fused, b: &Fused) -> Ordering {
     let raw = |item: &Fused, arm: usize| {
         // Every found item, however low, stands before one that the arm did not find.
         item.parts[arm].as_ref().map_or(f64::NEG_INFINITY, |part| part.raw)
@@ -115,6 +124,7 @@ mod tests {
             score,
             terms: Vec::new(),
             item: None,
+            context: None,
         };
         hits.iter().map(hit).collect()
     }

@@ -11,10 +11,11 @@
 //!    alone, for as many as it needs. An arm that fails fails the search: an answer never silently
 //!    rests on half of what it should.
 //! 3. The candidates are fused into one ranking ([`FusionSettings`] has the rule and its reason).
-//! 4. The best are read again from the store of record. A hit whose item is gone, expired, does
+//! 4. What their conversations tell of the candidates is added ([`ContextSettings`]).
+//! 5. The best are read again from the store of record. A hit whose item is gone, expired, does
 //!    not pass the filter or has another revision than the index saw is taken out before the
 //!    fusion, and the answer fills up from the candidates left, or from a wider search.
-//! 5. The answer is cut at its limit: a number of hits or a budget of tokens.
+//! 6. The answer is cut at its limit: a number of hits or a budget of tokens.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -41,15 +42,19 @@
 
 mod answer;
 mod arms;
+mod context;
+mod context_settings;
 mod fusion;
 mod plan;
+mod relevance;
 mod request;
 mod rows;
 mod scale;
 mod searcher;
 mod settings;
 
-pub use answer::{Arm, ArmHit, ArmShare, Explanation, Hit, SearchAnswer};
+pub use answer::{Arm, ArmHit, ArmShare, Explanation, Hit, SearchAnswer, Signal, SignalShare};
+pub use context_settings::{ContextSettings, KeywordSettings};
 pub use request::{ArmSelection, Limit, SearchRequest};
 pub use searcher::Searcher;
 pub use settings::{FusionSettings, SearchSettings};

@@ -7,6 +7,8 @@ use memory_core::traits::ChangePosition;
 use memory_core::{EmbeddingSpace, Error, Filter, Projection, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::settings::check_relevance;
+
 /// Where an answer ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -84,6 +86,9 @@ pub struct SearchRequest {
     /// Why there is no vector, for the note or the error about an arm that misses it. Default: no
     /// query vector was given.
     pub no_vector_reason: Option<String>,
+    /// An answer whose relevance is known and lower than this has no hits: in [0, 1]. Default: that
+    /// of the settings.
+    pub min_relevance: Option<f64>,
 }
 
 /// Texts and vectors stay out of logs: `Debug` shows their sizes only.
@@ -170,12 +175,19 @@ impl SearchRequest {
         self
     }
 
+    /// Sets the least relevance of an answer with hits.
+    #[must_use]
+    pub fn with_min_relevance(mut self, relevance: Option<f64>) -> Self {
+        self.min_relevance = relevance;
+        self
+    }
+
     /// Checks everything that needs no index.
     ///
     /// # Errors
     /// `InvalidInput`: neither text nor vector, a blank or too long text, a vector that its space
     /// refuses, a limit out of its range, a filter that is malformed, a budget of tokens with a
-    /// projection without content.
+    /// projection without content, a least relevance outside [0, 1].
     pub fn validate(&self) -> Result<()> {
         if self.text.is_none() && self.vector.is_none() {
             return Err(Error::invalid("a search needs a text or a vector"));
@@ -208,6 +220,7 @@ impl SearchRequest {
                 return Err(Error::invalid("a budget of tokens needs the content to be read"));
             }
         }
+        check_relevance(self.min_relevance)?;
         self.filter.validate()
     }
 }

@@ -108,6 +108,11 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// The record of an item, if it has been read and is there.
+    pub(crate) fn item(&self, id: &MemoryId) -> Option<&MemoryItem> {
+        self.read.get(id)?.as_ref().map(|row| &row.item)
+    }
+
     /// Walks down a ranking until the limit, reading what is not known yet in as few calls as the
     /// limit allows: one for a number of hits.
     ///

@@ -78,6 +78,7 @@ mod tests {
             score,
             terms: Vec::new(),
             item: None,
+            context: None,
         };
         scores.iter().enumerate().map(hit).collect()
     }

@@ -1,17 +1,21 @@
 //! The searcher: one call from a request to an answer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use memory_core::limits::TOP_K;
 use memory_core::traits::{
-    HitRecords, KeywordIndex, KeywordQuery, RecordStore, VectorIndex, VectorQuery,
+    HitContext, HitRecords, IndexHit, KeywordIndex, KeywordQuery, RecordStore, VectorIndex,
+    VectorQuery,
 };
-use memory_core::{CallContext, Capabilities, Capability, Error, ErrorKind, Result};
+use memory_core::{CallContext, Capabilities, Capability, Error, ErrorKind, Metric, Result};
 
 use crate::answer::{ArmHit, ArmShare, Explanation, Hit, SearchAnswer};
 use crate::arms::{Arms, Drops};
+use crate::context::{Active, Question};
 use crate::fusion::{ARMS, Fused, fuse, weights};
 use crate::plan::plan;
+use crate::relevance::relevance;
 use crate::request::{Limit, SearchRequest};
 use crate::rows::{Rows, Walk};
 use crate::settings::SearchSettings;
@@ -88,19 +92,24 @@ impl Searcher {
         let mut notes = plan.notes;
         let most = usize::try_from(request.limit.most()).unwrap_or(usize::MAX);
         let metric = request.vector.as_ref().map(|(space, _)| space.metric());
-        let mut width = self.settings.width(request.limit.most(), plan.runs);
+        let question = request.text.as_deref().map(Question::of);
+        // Without words there is nothing to tell by what surrounds a memory: the nearest are the
+        // answer, and no more are looked at.
+        let surrounded = question.is_some() && self.in_memory();
+        let mut width = self.settings.width(request.limit.most(), plan.runs, surrounded);
         let mut rows = Rows::new(&*self.store, context, &request.filter, &request.projection);
         let records = records(request, &rows);
         let mut arms = self.arms(request, plan.runs, width, records.as_ref());
         let (mut repeats, mut rounds, mut dropped) = (REPEATS, 0_u32, Drops::default());
 
-        let (ranking, taken, cut) = loop {
+        let (mut ranking, taken, cut) = loop {
             rounds += 1;
             arms.run(context, width).await?;
             [0, 1].into_iter().try_for_each(|at| rows.take_in(arms.hits_mut(at)))?;
             // A wider answer names again what an earlier round has found to be stale.
             let mut drops = arms.keep_live(&rows);
-            let mut ranking = fuse(arms.lists(), metric, &self.settings.fusion);
+            let mut ranking =
+                self.rank(arms.lists(), metric, &rows, question.as_ref(), request.explain);
             let mut walk = rows.walk(&ranking, request.limit).await?;
             if walk == Walk::Dropped {
                 // Where one candidate is stale others may be, and a stale one must not stretch
@@ -116,7 +125,8 @@ impl Searcher {
                 continue;
             }
             if walk == Walk::Dropped {
-                ranking = fuse(arms.lists(), metric, &self.settings.fusion);
+                ranking =
+                    self.rank(arms.lists(), metric, &rows, question.as_ref(), request.explain);
                 walk = rows.walk(&ranking, request.limit).await?;
             }
             let Walk::Taken(taken, cut) = walk else {
@@ -148,6 +158,21 @@ impl Searcher {
             exact,
             "searched"
         );
+        let relevance = relevance(arms.lists(), metric);
+        let least = request.min_relevance.or(self.settings.min_relevance);
+        if let (Some(least), None) = (least, relevance) {
+            notes.push(format!(
+                "the relevance of this answer cannot be told, so it was not held against {least}"
+            ));
+        }
+        if let (Some(least), Some(known)) = (least, relevance)
+            && known < least
+        {
+            notes.push(format!(
+                "nothing relevant: the relevance of the answer is {known:.2}, below {least}"
+            ));
+            ranking.clear();
+        }
         let shares = weights(plan.runs, &self.settings.fusion);
         let hits = ranking
             .into_iter()
@@ -162,7 +187,38 @@ impl Searcher {
             .collect();
         let arms_used =
             ARMS.into_iter().zip(plan.runs).filter(|(_, runs)| *runs).map(|(arm, _)| arm).collect();
-        Ok(SearchAnswer { hits, arms_used, notes, exact })
+        Ok(SearchAnswer { hits, arms_used, notes, exact, relevance })
+    }
+
+    /// Whether the indexes lie in memory beside the records, where a few hundred candidates more
+    /// cost next to nothing: no store that bills or sends its reads keeps words so.
+    fn in_memory(&self) -> bool {
+        self.keywords.as_ref().is_some_and(|index| brings(&index.capabilities()))
+    }
+
+    /// One ranking of the arms' candidates, with what their contexts tell.
+    fn rank(
+        &self,
+        lists: [Option<&[IndexHit]>; 2],
+        metric: Option<Metric>,
+        rows: &Rows<'_>,
+        question: Option<&Question>,
+        explain: bool,
+    ) -> Vec<Fused> {
+        let fused = fuse(lists, metric, &self.settings.fusion);
+        let Some(question) = question else { return fused };
+        let around = contexts(&fused, lists, rows);
+        let known = around.iter().flatten().map(|context| &**context);
+        let Some(active) = Active::of(question, &self.settings.context, &known) else {
+            return fused;
+        };
+        if metric.is_none() || lists.iter().all(Option::is_some) {
+            return active.rank(fused, &around, explain);
+        }
+        // Beside the signals a likeness counts by the range of the candidates, as in a fusion.
+        let fused = fuse(lists, None, &self.settings.fusion);
+        let around = contexts(&fused, lists, rows);
+        active.rank(fused, &around, explain)
     }
 
     /// The arms of a plan, with their queries.
@@ -180,6 +236,8 @@ impl Searcher {
                 let query = KeywordQuery::new(text, width)
                     .with_filter(request.filter.clone())
                     .with_explain(request.explain)
+                    .with_bm25(self.settings.keyword.k1, self.settings.keyword.b)
+                    .with_lending(self.settings.context.lending(runs[1]))
                     .with_at_least(request.at_least)
                     .with_records(records.filter(|_| brings(&index.capabilities())).cloned());
                 (index, query)
@@ -209,6 +267,21 @@ fn records(request: &SearchRequest, rows: &Rows<'_>) -> Option<HitRecords> {
     Some(HitRecords { first, projection: rows.projection().clone() })
 }
 
+/// What is known of the surroundings of each item, from its hits or else from its record.
+fn contexts<'a>(
+    fused: &[Fused],
+    lists: [Option<&'a [IndexHit]>; 2],
+    rows: &Rows<'_>,
+) -> Vec<Option<Cow<'a, HitContext>>> {
+    let of = |item: &Fused| {
+        let mut hits = item.parts.iter().zip(lists).filter_map(|(part, list)| {
+            list?.get(part.as_ref()?.place)?.context.as_deref().map(Cow::Borrowed)
+        });
+        hits.next().or_else(|| rows.item(&item.id).map(|item| Cow::Owned(HitContext::of(item))))
+    };
+    fused.iter().map(of).collect()
+}
+
 /// A place from 0 as a rank from 1; places end at 1,000.
 fn rank(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX).saturating_add(1)
@@ -225,7 +298,14 @@ fn arm_hits(fused: &Fused) -> Vec<ArmHit> {
 }
 
 fn explain(fused: &Fused, arms: &mut Arms, runs: [bool; 2], weights: [f64; 2]) -> Explanation {
-    let share = |at: usize| {
+    let scale = fused.signals.as_ref().map_or(1.0, |signals| signals.scale);
+    let mut share = |at: usize| {
+        let lists = arms.lists();
+        let lent = |at: usize| {
+            let hit = lists[at]?.get(fused.parts[at].as_ref()?.place)?;
+            hit.context.as_ref().map(|context| context.lent)
+        };
+        let lent = lent(at).unwrap_or(0.0);
         let part = fused.parts[at].as_ref();
         let normalised = part.map_or(0.0, |part| part.normalised);
         let terms = part.and_then(|part| arms.hits_mut(at).get_mut(part.place));
@@ -234,10 +314,14 @@ fn explain(fused: &Fused, arms: &mut Arms, runs: [bool; 2], weights: [f64; 2]) -
             rank: part.map(|part| rank(part.place)),
             raw_score: part.map(|part| part.raw),
             normalised,
-            weight: weights[at],
-            contribution: weights[at] * normalised,
+            weight: weights[at] * scale,
+            contribution: weights[at] * scale * normalised,
+            lent,
             terms: terms.map(|hit| std::mem::take(&mut hit.terms)).unwrap_or_default(),
         }
     };
-    Explanation { arms: [0, 1].into_iter().filter(|at| runs[*at]).map(share).collect() }
+    Explanation {
+        arms: [0, 1].into_iter().filter(|at| runs[*at]).map(&mut share).collect(),
+        context: fused.signals.as_ref().map(|signals| signals.shares.clone()).unwrap_or_default(),
+    }
 }

@@ -4,6 +4,8 @@ use memory_core::limits::TOP_K;
 use memory_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::context_settings::{ContextSettings, KeywordSettings};
+
 /// How the scores of the arms become one.
 ///
 /// The rule for two arms: within each the scores of its candidates are brought to [0, 1] by their
@@ -36,21 +38,20 @@ use serde::{Deserialize, Serialize};
 /// far above the rest is strong evidence, and ranks cannot say so.
 ///
 /// The default weights were chosen on three conversations of the first five of LoCoMo (categories
-/// 1 to 4, all-MiniLM-L6-v2) and confirmed on the other two: keyword weights from .55 to .65 are
-/// within .01 of one another on both, .45 and .75 are worse by .01 to .03.
+/// 1 to 4, all-MiniLM-L6-v2) and confirmed on the other two; `docs/retrieval.md` has the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct FusionSettings {
-    /// The weight of keywords: finite, at least 0. Default 0.6.
+    /// The weight of keywords: finite, at least 0. Default 0.55.
     pub keyword: f64,
-    /// The weight of vectors: finite, at least 0. Default 0.4.
+    /// The weight of vectors: finite, at least 0. Default 0.45.
     pub vector: f64,
 }
 
 impl Default for FusionSettings {
     fn default() -> Self {
-        Self { keyword: 0.6, vector: 0.4 }
+        Self { keyword: 0.55, vector: 0.45 }
     }
 }
 
@@ -101,11 +102,25 @@ pub struct SearchSettings {
     /// normalising by lowest and highest needs some candidates to say anything; with 100 or 200 the
     /// first ten of the conversations named at [`FusionSettings`] are hardly better (.003).
     pub min_candidates: u32,
+    /// How words are scored.
+    pub keyword: KeywordSettings,
+    /// What the context of a memory adds.
+    pub context: ContextSettings,
+    /// An answer whose relevance is known and lower than this has no hits: in [0, 1]. Default:
+    /// none, so that every answer has what was found. A request may set its own.
+    pub min_relevance: Option<f64>,
 }
 
 impl Default for SearchSettings {
     fn default() -> Self {
-        Self { fusion: FusionSettings::default(), candidates_per_hit: 4, min_candidates: 50 }
+        Self {
+            fusion: FusionSettings::default(),
+            candidates_per_hit: 4,
+            min_candidates: 50,
+            keyword: KeywordSettings::default(),
+            context: ContextSettings::default(),
+            min_relevance: None,
+        }
     }
 }
 
@@ -131,12 +146,36 @@ impl SearchSettings {
         self
     }
 
+    /// Sets how words are scored.
+    #[must_use]
+    pub fn with_keyword(mut self, keyword: KeywordSettings) -> Self {
+        self.keyword = keyword;
+        self
+    }
+
+    /// Sets what the context of a memory adds.
+    #[must_use]
+    pub fn with_context(mut self, context: ContextSettings) -> Self {
+        self.context = context;
+        self
+    }
+
+    /// Sets the least relevance of an answer with hits.
+    #[must_use]
+    pub fn with_min_relevance(mut self, relevance: Option<f64>) -> Self {
+        self.min_relevance = relevance;
+        self
+    }
+
     /// Checks every value.
     ///
     /// # Errors
     /// `InvalidInput`, naming the setting.
     pub fn validate(&self) -> Result<()> {
         self.fusion.validate()?;
+        self.keyword.validate()?;
+        self.context.validate()?;
+        check_relevance(self.min_relevance)?;
         for (name, value) in [
             ("candidates_per_hit", self.candidates_per_hit),
             ("min_candidates", self.min_candidates),
@@ -149,12 +188,24 @@ impl SearchSettings {
     }
 
     /// How many candidates each arm that runs is asked for at first, for an answer of `limit` hits.
-    pub(crate) fn width(&self, limit: u32, runs: [bool; 2]) -> u32 {
+    /// `in_memory`: the indexes lie in memory, where candidates cost next to nothing.
+    pub(crate) fn width(&self, limit: u32, runs: [bool; 2], in_memory: bool) -> u32 {
+        let least = if in_memory { self.context.candidates } else { 0 };
         let width = match runs {
             [true, true] => limit.saturating_mul(self.candidates_per_hit).max(self.min_candidates),
             _ => limit,
         };
-        width.min(TOP_K)
+        width.max(least).min(TOP_K)
+    }
+}
+
+/// Checks a least relevance.
+pub(crate) fn check_relevance(relevance: Option<f64>) -> Result<()> {
+    match relevance {
+        Some(relevance) if !(0.0..=1.0).contains(&relevance) => {
+            Err(Error::invalid("min_relevance lies in [0, 1]"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -184,11 +235,14 @@ mod tests {
     fn the_width_follows_the_limit_within_its_bounds() {
         let settings = SearchSettings::default();
         for (limit, width) in [(1, 50), (12, 50), (13, 52), (250, 1_000), (1_000, 1_000)] {
-            assert_eq!(settings.width(limit, [true, true]), width, "{limit}");
-            assert_eq!(settings.width(limit, [true, false]), limit);
-            assert_eq!(settings.width(limit, [false, true]), limit);
+            assert_eq!(settings.width(limit, [true, true], false), width, "{limit}");
+            assert_eq!(settings.width(limit, [true, false], false), limit);
+            assert_eq!(settings.width(limit, [false, true], false), limit);
+            assert_eq!(settings.width(limit, [true, true], true), width.max(100));
+            assert_eq!(settings.width(limit, [false, true], true), limit.max(100));
         }
-        assert_eq!(settings.with_candidates_per_hit(1_000).width(1_000, [true, true]), TOP_K);
+        let settings = settings.with_candidates_per_hit(1_000);
+        assert_eq!(settings.width(1_000, [true, true], true), TOP_K);
     }
 
     #[test]

@@ -195,8 +195,9 @@ impl StoreUpkeep for SqliteStore {
         .await
     }
 
-    /// Beside what the file holds: `write_groups` and `writes` (their ratio is what group commit
-    /// saves; one group is one sync), and the memory of the derived indexes.
+    /// Beside what the file holds: `writes`, the `write_groups` that they were committed in (their
+    /// ratio is what group commit saves) and the `syncs` of the disk for that, and the memory of the
+    /// derived indexes.
     async fn store_stats(&self) -> Result<StoreStats> {
         let path = self.settings.path.clone();
         let mut stats = self
@@ -206,6 +207,7 @@ impl StoreUpkeep for SqliteStore {
         for (name, number) in [
             ("write_groups", self.counters.groups.load(Ordering::Relaxed)),
             ("writes", self.counters.writes.load(Ordering::Relaxed)),
+            ("syncs", self.counters.syncs.load(Ordering::Relaxed)),
             ("index_tenants", indexes.entries as u64),
             ("index_bytes", indexes.bytes as u64),
             ("index_hits", indexes.hits),

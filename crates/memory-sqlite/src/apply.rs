@@ -1,30 +1,39 @@
 //! Commits: what happens inside a caller's savepoint.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
 
-use memory_core::traits::ChangePosition;
+use memory_core::traits::{ChangePosition, Usage};
 use memory_core::{
     CallContext, Commit, CommitReceipt, Error, ErrorKind, IdempotencyKey, MemoryId, Precondition,
-    Put, Result, SpaceId, Timestamp, Vectors, Write, WriteResult, limits,
+    Put, Result, SpaceId, TenantId, Timestamp, Vectors, Write, WriteResult, limits,
 };
-use memory_text::Analyzer;
 use rusqlite::{OptionalExtension as _, params};
 
 use crate::error::{corrupt, map};
 use crate::rows::{self, Op, Stamp, execute};
-use crate::vectors::{self, EncodedVector, SpaceSlots};
+use crate::store::Shared;
+use crate::vectors::{self, EncodedVector, SpaceColumns, SpaceSlots};
 use crate::writer::WriteTxn;
 use crate::{model, resend};
 
 /// Expired idempotency keys cleared by each commit that brings one: two, so that they shrink.
 const STALE_KEYS: i64 = 2;
 
-/// A commit with everything made that can be made on the caller's thread: terms and int8 copies.
+/// A commit that was checked, and what is derived from it: terms and int8 copies, made on the
+/// caller's side while the writer is at work already.
 pub(crate) struct Prepared {
     commit: Commit,
-    derived: Vec<Option<Derived>>,
+    /// One for each write; those of deletes stay empty.
+    derived: Vec<OnceLock<Derived>>,
+    /// The first write whose turn to be made has not come.
+    next: AtomicUsize,
+    shared: Arc<Shared>,
 }
 
+#[derive(Clone)]
 struct Derived {
     terms: Vec<u8>,
     vectors: BTreeMap<SpaceId, EncodedVector>,
@@ -32,51 +41,98 @@ struct Derived {
 
 /// Fewest writes for which another thread is worth its start: some ten times what it costs.
 const WRITES_A_THREAD: usize = 64;
-/// Most threads that make terms and int8 copies for one commit.
+/// Most threads that make terms and int8 copies for one commit, the caller's and the writer's
+/// among them.
 const THREADS: usize = 4;
 
-/// Validates a commit and makes what is derived from it, on several threads where it is large.
-///
-/// # Errors
-/// `InvalidInput`.
-pub(crate) fn prepare(commit: Commit, analyzer: &Analyzer) -> Result<Prepared> {
-    commit.validate()?;
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = (commit.writes.len() / WRITES_A_THREAD).clamp(1, cores.min(THREADS));
-    let share = commit.writes.len().div_ceil(threads);
-    let some = |first: usize, writes: &[Write]| -> Result<Vec<Option<Derived>>> {
-        writes
-            .iter()
-            .enumerate()
-            .map(|(at, write)| {
-                derive(write, analyzer)
-                    .map_err(|error| error.with_context("write", (first + at).to_string()))
-            })
-            .collect()
-    };
-    let derived = std::thread::scope(|scope| {
-        let mut shares = commit.writes.chunks(share).enumerate();
-        let own = shares.next();
-        let others: Vec<_> = shares
-            .map(|(place, writes)| scope.spawn(move || some(place * share, writes)))
-            .collect();
-        let mut derived = own.map_or_else(|| Ok(Vec::new()), |(_, writes)| some(0, writes))?;
-        for other in others {
-            derived.extend(other.join().map_err(|_| crate::error::thread_gone())??);
+/// Threads that the machine runs at once. Asked once: the answer takes reads of several files.
+static CORES: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+
+impl Prepared {
+    /// Checks a commit.
+    ///
+    /// # Errors
+    /// `InvalidInput`.
+    pub(crate) fn new(commit: Commit, shared: Arc<Shared>) -> Result<Self> {
+        commit.validate()?;
+        for (place, write) in commit.writes.iter().enumerate() {
+            let Write::Put(put) = write else { continue };
+            let Vectors::Replace(vectors) = &put.vectors else { continue };
+            for vector in vectors.values() {
+                vectors::examine(vector)
+                    .map_err(|error| error.with_context("write", place.to_string()))?;
+            }
         }
-        Ok(derived)
-    });
-    derived.map(|derived| Prepared { commit, derived })
+        let derived = (0..commit.writes.len()).map(|_| OnceLock::new()).collect();
+        Ok(Self { commit, derived, next: AtomicUsize::new(0), shared })
+    }
+
+    /// What the commit costs.
+    pub(crate) fn usage(&self) -> Usage {
+        let (mut puts, mut deletes, mut bytes) = (0, 0, 0);
+        for write in &self.commit.writes {
+            match write {
+                Write::Put(put) => {
+                    puts += 1;
+                    bytes += put.item.content().len() as u64;
+                }
+                Write::Delete(_) => deletes += 1,
+            }
+        }
+        Usage::writes(puts, deletes).with_bytes(bytes)
+    }
+
+    /// Makes what is derived, in the order in which the writer needs it, with more threads beside
+    /// the caller's and the writer's where the commit is large and the machine has them.
+    pub(crate) fn make(&self) {
+        let writes = self.commit.writes.len();
+        let threads = match writes / WRITES_A_THREAD {
+            0 | 1 => 0,
+            shares => shares.min(THREADS.min(*CORES).saturating_sub(2)),
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                // Where there is no thread to be had, the caller's does it all.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, || self.make_some());
+            }
+            self.make_some();
+        });
+    }
+
+    fn make_some(&self) {
+        loop {
+            let place = self.next.fetch_add(1, Ordering::Relaxed);
+            match self.commit.writes.get(place) {
+                Some(Write::Put(put)) => {
+                    // It was not there before: each place has one turn.
+                    let _ = self.derived[place].set(derive(put, &self.shared));
+                }
+                Some(Write::Delete(_)) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// What is derived from a write, for the writer: as it was made, or made here and now where its
+    /// turn has not come or whoever makes it has not ended yet. The writer waits for nobody.
+    fn take(&self, place: usize, put: &Put) -> Cow<'_, Derived> {
+        if let Some(derived) = self.derived[place].get() {
+            return Cow::Borrowed(derived);
+        }
+        self.next.fetch_max(place + 1, Ordering::Relaxed);
+        Cow::Owned(derive(put, &self.shared))
+    }
 }
 
-fn derive(write: &Write, analyzer: &Analyzer) -> Result<Option<Derived>> {
-    let Write::Put(put) = write else { return Ok(None) };
+fn derive(put: &Put, shared: &Shared) -> Derived {
     let vectors = match &put.vectors {
         Vectors::Keep => BTreeMap::new(),
-        Vectors::Replace(vectors) => vectors::encode(vectors)?,
+        Vectors::Replace(vectors) => vectors::encode(vectors),
     };
-    let terms = model::terms_of(analyzer, put.item.author.as_deref(), put.item.content());
-    Ok(Some(Derived { terms, vectors }))
+    let item = &put.item;
+    let terms = model::terms_of(&shared.analyzer, item.author.as_deref(), item.content());
+    Derived { terms, vectors }
 }
 
 /// A row as preconditions see it.
@@ -99,20 +155,19 @@ pub(crate) fn apply(
     now: Timestamp,
 ) -> Result<CommitReceipt> {
     let commit = &prepared.commit;
-    let tenant = rows::tenant_for_write(txn, &context.tenant, true)?;
+    let Standing { tenant, fence, spaces } = stand(txn, &context.tenant)?;
     // A replay writes nothing, so a fence does not concern it.
     if let Some(key) = &commit.idempotency
         && let Some(receipt) = replay(txn, tenant, key, now)?
     {
         return Ok(receipt);
     }
-    check_fence(txn, context, tenant)?;
-    let spaces = vectors::read_spaces(txn.connection, tenant)?;
+    refuse_fenced(context, fence)?;
     let mut results = Vec::with_capacity(commit.writes.len());
     let mut position = None;
     let happened = resend::has_happened(txn, tenant, commit, now)?;
     let mut own = happened;
-    for (place, (write, derived)) in commit.writes.iter().zip(&prepared.derived).enumerate() {
+    for (place, write) in commit.writes.iter().enumerate() {
         let at = |error: Error| {
             if commit.writes.len() > 1 {
                 error.with_context("write", place.to_string())
@@ -120,11 +175,11 @@ pub(crate) fn apply(
                 error
             }
         };
-        if let (Write::Put(put), Some(derived)) = (write, derived)
+        if let Write::Put(put) = write
             && put.precondition == Precondition::Absent
             && !commit.resend
             && let Some((result, number)) =
-                create(txn, tenant, commit, &spaces, put, derived).map_err(at)?
+                create(txn, tenant, commit, &spaces, put, &prepared.take(place, put)).map_err(at)?
         {
             position = Some(number);
             results.push(result);
@@ -144,14 +199,17 @@ pub(crate) fn apply(
         }
         let seen = found.as_ref().filter(|found| found.visible);
         check_precondition(write.precondition(), seen).map_err(at)?;
-        let result = match (write, derived) {
-            (Write::Put(put), Some(derived)) => {
+        let result = match write {
+            Write::Put(put) => {
+                let derived = &prepared.take(place, put);
                 let (result, number) =
                     put_one(txn, tenant, commit, &spaces, put, derived, found.as_ref())
                         .map_err(at)?;
                 (result, Some(number))
             }
-            _ => delete_one(txn, tenant, write.id(), found.as_ref()).map_err(at)?,
+            Write::Delete(delete) => {
+                delete_one(txn, tenant, &delete.id, found.as_ref()).map_err(at)?
+            }
         };
         if let Some(number) = result.1 {
             position = Some(number);
@@ -173,17 +231,59 @@ pub(crate) fn apply(
     Ok(receipt)
 }
 
+/// What a commit has to know of its tenant.
+struct Standing {
+    tenant: i64,
+    fence: Option<i64>,
+    spaces: SpaceSlots,
+}
+
+/// Reads a tenant's row, which is made if it has none; it is listed from now on.
+fn stand(txn: &mut WriteTxn<'_>, tenant: &TenantId) -> Result<Standing> {
+    let row = txn
+        .connection
+        .prepare_cached(
+            "SELECT tenant, listed, fence, active_space, next_space, active_slot, space_version \
+             FROM tenant WHERE name = ?1",
+        )
+        .and_then(|mut select| {
+            select
+                .query_row([tenant.as_str()], |row| {
+                    let listed: bool = row.get(1)?;
+                    Ok((row.get(0)?, listed, row.get(2)?, SpaceColumns::read(row, 3)?))
+                })
+                .optional()
+        })
+        .map_err(map)?;
+    match row {
+        Some((tenant, true, fence, spaces)) => {
+            Ok(Standing { tenant, fence, spaces: spaces.slots()? })
+        }
+        Some((_, false, fence, spaces)) => {
+            let tenant = rows::tenant_for_write(txn, tenant, true)?;
+            Ok(Standing { tenant, fence, spaces: spaces.slots()? })
+        }
+        None => {
+            let tenant = rows::tenant_for_write(txn, tenant, true)?;
+            Ok(Standing { tenant, fence: None, spaces: SpaceSlots::default() })
+        }
+    }
+}
+
 /// Refuses a write that a fence of the tenant keeps out.
 ///
 /// # Errors
 /// `Conflict`.
 pub(crate) fn check_fence(txn: &WriteTxn<'_>, context: &CallContext, tenant: i64) -> Result<()> {
-    let fence: Option<i64> = rows::value::<Option<i64>>(
+    let fence = rows::value::<Option<i64>>(
         txn.connection,
         "SELECT fence FROM tenant WHERE tenant = ?1",
         [tenant],
-    )?
-    .flatten();
+    )?;
+    refuse_fenced(context, fence.flatten())
+}
+
+fn refuse_fenced(context: &CallContext, fence: Option<i64>) -> Result<()> {
     let token = context.fence.and_then(|token| i64::try_from(token.0).ok());
     match fence {
         Some(fence) if token.is_none_or(|token| token < fence) => {

@@ -4,38 +4,49 @@
 //! never older than the index. Where the log's head has moved on, by this process or by another,
 //! the index catches up from the same snapshot that the search then reads from.
 
-use std::collections::BTreeSet;
-use std::sync::{PoisonError, RwLockWriteGuard};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockWriteGuard};
 
-use memory_core::{Metric, Result, Timestamp};
-use memory_index::{
-    CacheStats, DocEntry, IndexCache, Storage, TenantIndex, VectorInput, VectorScan,
-};
+use memory_core::{Metric, Result, TenantId, Timestamp};
+use memory_index::{CacheStats, IndexCache, Storage, TenantIndex, VectorScan};
 use rusqlite::{Connection, params};
 
 use crate::error::{corrupt, map};
-use crate::model;
+use crate::loading::{self, DerivedRow, SELECT};
 use crate::read::snapshot;
 use crate::rows::{self, Op};
-use crate::vectors::{SpaceSlots, read_spaces};
+use crate::vectors::{SpaceSlots, Standing, read_spaces, standing};
 
 /// A log longer than this is not followed entry by entry, but the index is loaded anew: reading a
 /// row by its key costs about four times what it costs in a run of rows, and an index of fewer
 /// than 1,000 items loads in some milliseconds anyway.
 const FOLLOW_AT_MOST: usize = 1_000;
 
+/// Tenants whose number and spaces are remembered; beyond it all are forgotten. At a few hundred
+/// bytes each they take a megabyte or two.
+const REMEMBERED: usize = 4_096;
+
 /// The indexes, bounded in memory.
 #[derive(Debug)]
 pub(crate) struct Indexes {
     cache: IndexCache<i64>,
     storage: Storage,
+    /// The number that a tenant last had, as a guess: what the snapshot says counts.
+    numbers: Mutex<HashMap<TenantId, i64>>,
+    /// The spaces that a tenant last had, good for as long as their version is the snapshot's.
+    spaces: Mutex<HashMap<i64, (Standing, Arc<SpaceSlots>)>>,
 }
 
 impl Indexes {
     pub(crate) fn new(budget_bytes: u64, rows_in_memory: bool) -> Self {
         let budget = usize::try_from(budget_bytes).unwrap_or(usize::MAX);
         let storage = if rows_in_memory { Storage::CodesAndRows } else { Storage::CodesOnly };
-        Self { cache: IndexCache::new(budget), storage }
+        Self {
+            cache: IndexCache::new(budget),
+            storage,
+            numbers: Mutex::default(),
+            spaces: Mutex::default(),
+        }
     }
 
     /// Hits, misses, evictions, entries and bytes.
@@ -43,72 +54,133 @@ impl Indexes {
         self.cache.stats()
     }
 
-    /// Runs work over a tenant's index, brought up to date, in a snapshot that agrees with it.
+    /// The spaces of a tenant in the snapshot that `standing` was read from.
+    pub(crate) fn spaces(
+        &self,
+        connection: &Connection,
+        standing: &Standing,
+    ) -> Result<Arc<SpaceSlots>> {
+        if let Some((known, slots)) = locked(&self.spaces).get(&standing.tenant)
+            && known.spaces == standing.spaces
+        {
+            return Ok(Arc::clone(slots));
+        }
+        let slots = Arc::new(read_spaces(connection, standing.tenant)?);
+        remember(&self.spaces, standing.tenant, (*standing, Arc::clone(&slots)));
+        Ok(slots)
+    }
+
+    /// Runs work over a tenant's index, brought up to date, in a snapshot that agrees with it;
+    /// `None` where the file does not know the tenant.
     pub(crate) fn with<T>(
         &self,
         connection: &Connection,
-        tenant: i64,
+        tenant: &TenantId,
         now: Timestamp,
-        work: impl FnOnce(&TenantIndex) -> Result<T>,
-    ) -> Result<T> {
-        let shared = self.cache.get_or_create(&tenant, TenantIndex::new);
+        work: impl FnOnce(&TenantIndex, &Standing) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let guess = locked(&self.numbers).get(tenant).copied();
+        let mut number = match guess {
+            Some(number) => number,
+            None => match rows::tenant_number(connection, tenant)? {
+                Some(number) => number,
+                None => return Ok(None),
+            },
+        };
         let mut work = Some(work);
+        loop {
+            match self.try_with(connection, tenant, number, now, &mut work)? {
+                Tried::Done(answer) => {
+                    if guess != Some(number) {
+                        remember(&self.numbers, tenant.clone(), number);
+                    }
+                    return Ok(Some(answer));
+                }
+                Tried::Unknown => return Ok(None),
+                // It was erased and came back. No number is given twice, so this ends.
+                Tried::Renumbered(now) => number = now,
+            }
+        }
+    }
+
+    fn try_with<T, F: FnOnce(&TenantIndex, &Standing) -> Result<T>>(
+        &self,
+        connection: &Connection,
+        tenant: &TenantId,
+        number: i64,
+        now: Timestamp,
+        work: &mut Option<F>,
+    ) -> Result<Tried<T>> {
+        let stands = || {
+            Ok(match standing(connection, tenant)? {
+                None => Err(Tried::Unknown),
+                Some(standing) if standing.tenant != number => {
+                    Err(Tried::Renumbered(standing.tenant))
+                }
+                Some(standing) => Ok(standing),
+            })
+        };
+        let shared = self.cache.get_or_create(&number, TenantIndex::new);
         {
             let index = shared.read().unwrap_or_else(PoisonError::into_inner);
             let done = snapshot(connection, || {
-                let head = rows::head(connection, tenant)?;
-                let fresh = index.position() == head
-                    && head > 0
+                let standing = match stands()? {
+                    Ok(standing) => standing,
+                    Err(tried) => return Ok(Some(tried)),
+                };
+                let fresh = index.position() == standing.head
+                    && standing.head > 0
                     && index.next_expiry().is_none_or(|next| next > now.as_micros());
-                match (fresh, work.take()) {
-                    (true, Some(work)) => work(&index).map(Some),
-                    (_, unused) => {
-                        work = unused;
-                        Ok(None)
-                    }
+                if !fresh {
+                    return Ok(None);
                 }
+                work.take().map(|work| work(&index, &standing).map(Tried::Done)).transpose()
             })?;
-            if let Some(answer) = done {
-                return Ok(answer);
+            if let Some(done) = done {
+                return Ok(done);
             }
         }
         let answer = {
             let mut index = shared.write().unwrap_or_else(PoisonError::into_inner);
             snapshot(connection, || {
-                if let Err(error) = self.bring_up(connection, tenant, now, &mut index) {
+                let standing = match stands()? {
+                    Ok(standing) => standing,
+                    Err(tried) => return Ok(Some(tried)),
+                };
+                if let Err(error) = self.bring_up(connection, &standing, now, &mut index) {
                     // Half followed is worse than not loaded: position 0 says so.
                     *index = TenantIndex::new();
                     return Err(error);
                 }
                 let index = RwLockWriteGuard::downgrade(index);
-                work.take().map(|work| work(&index)).transpose()
+                work.take().map(|work| work(&index, &standing).map(Tried::Done)).transpose()
             })
         };
-        self.cache.settle(&tenant);
+        self.cache.settle(&number);
         answer?.ok_or_else(crate::error::thread_gone)
     }
 
     fn bring_up(
         &self,
         connection: &Connection,
-        tenant: i64,
+        standing: &Standing,
         now: Timestamp,
         index: &mut TenantIndex,
     ) -> Result<()> {
-        let head = rows::head(connection, tenant)?;
+        let Standing { tenant, head, .. } = *standing;
         if index.position() != head {
             let known = index.position() > 0
                 && index.position() < head
                 && rows::log_floor(connection, tenant)? <= index.position();
             let changed = if known { changed_items(connection, tenant, index)? } else { None };
+            let slots = self.spaces(connection, standing)?;
             match changed {
                 Some(items) => {
-                    let slots = read_spaces(connection, tenant)?;
                     for item in items {
                         self.follow(connection, index, &slots, item, now)?;
                     }
                 }
-                None => *index = self.load(connection, tenant, now)?,
+                None => *index = self.load(connection, tenant, &slots, now)?,
             }
             index.set_position(head);
         }
@@ -125,24 +197,32 @@ impl Indexes {
         item: i64,
         now: Timestamp,
     ) -> Result<()> {
-        let mut select = connection
-            .prepare_cached(
-                "SELECT item, id, revision, visible_until, terms, codes0, codes1 FROM derived \
-                 WHERE item = ?1",
-            )
-            .map_err(map)?;
+        let sql = format!("{SELECT} WHERE item = ?1");
+        let mut select = connection.prepare_cached(&sql).map_err(map)?;
         let mut found = select.query([item]).map_err(map)?;
-        match found.next().map_err(map)? {
-            Some(row) => self.insert(connection, index, slots, row, now),
-            None => {
-                index.remove(item.unsigned_abs());
-                Ok(())
+        let row = match found.next().map_err(map)? {
+            Some(row) => DerivedRow::read(row, slots, now)?,
+            None => None,
+        };
+        let Some(mut row) = row else {
+            index.remove(item.unsigned_abs());
+            return Ok(());
+        };
+        if self.storage == Storage::CodesAndRows {
+            for vector in &mut row.vectors {
+                vector.row = crate::read::vector(connection, item, vector.slot)?;
             }
         }
+        row.put_into(index)
     }
 
-    fn load(&self, connection: &Connection, tenant: i64, now: Timestamp) -> Result<TenantIndex> {
-        let slots = read_spaces(connection, tenant)?;
+    fn load(
+        &self,
+        connection: &Connection,
+        tenant: i64,
+        slots: &SpaceSlots,
+        now: Timestamp,
+    ) -> Result<TenantIndex> {
         let mut index = TenantIndex::new();
         for (slot, space) in slots.each() {
             let dimensions = usize::try_from(space.dimensions()).unwrap_or(usize::MAX);
@@ -150,68 +230,32 @@ impl Indexes {
                 .map_err(|error| corrupt("space").with_source(error))?;
             index.set_space(slot, scan);
         }
-        let (first, end) = rows::item_range(tenant);
-        let mut select = connection
-            .prepare_cached(
-                "SELECT item, id, revision, visible_until, terms, codes0, codes1 FROM derived \
-                 WHERE item >= ?1 AND item < ?2 ORDER BY item",
-            )
-            .map_err(map)?;
-        let mut found = select.query([first, end]).map_err(map)?;
-        while let Some(row) = found.next().map_err(map)? {
-            self.insert(connection, &mut index, &slots, row, now)?;
-        }
+        let with_rows = self.storage == Storage::CodesAndRows;
+        loading::load(connection, tenant, slots, now, with_rows, &mut index)?;
         Ok(index)
     }
+}
 
-    fn insert(
-        &self,
-        connection: &Connection,
-        index: &mut TenantIndex,
-        slots: &SpaceSlots,
-        row: &rusqlite::Row<'_>,
-        now: Timestamp,
-    ) -> Result<()> {
-        let item: i64 = row.get(0).map_err(map)?;
-        let until: i64 = row.get(3).map_err(map)?;
-        if until <= now.as_micros() {
-            index.remove(item.unsigned_abs());
-            return Ok(());
-        }
-        let blob = |column: usize| {
-            row.get_ref(column).map_err(map)?.as_blob_or_null().map_err(crate::error::bad_type)
-        };
-        let terms = blob(4)?.ok_or_else(|| corrupt("term list"))?;
-        let (tokens, terms) = model::read_terms(terms)?;
-        let mut quantised = Vec::new();
-        for (slot, _) in slots.each() {
-            let Some(bytes) = blob(5 + usize::from(slot))? else { continue };
-            let mut codes = Vec::new();
-            let numbers = model::read_codes(bytes, &mut codes)?;
-            let row = match self.storage {
-                Storage::CodesAndRows => crate::read::vector(connection, item, slot)?,
-                _ => None,
-            };
-            quantised.push((slot, codes, numbers, row));
-        }
-        let vectors: Vec<_> = quantised
-            .iter()
-            .map(|(slot, codes, quantized, row)| {
-                let input =
-                    VectorInput::Quantized { codes, quantized: *quantized, row: row.as_deref() };
-                (*slot, input)
-            })
-            .collect();
-        // The far future costs an index nothing as the greatest number.
-        let until = if until == Timestamp::FAR_FUTURE.as_micros() { i64::MAX } else { until };
-        let id = row.get_ref(1).map_err(map)?.as_str().map_err(crate::error::bad_type)?;
-        let revision: i64 = row.get(2).map_err(map)?;
-        let entry = DocEntry::new(item.unsigned_abs(), tokens, &terms)
-            .named(id, revision)
-            .visible_until(until)
-            .vectors(&vectors);
-        index.upsert(&entry).map_err(|error| corrupt("int8 vector").with_source(error))
+/// What came of an attempt to run work over an index.
+enum Tried<T> {
+    Done(T),
+    /// The file does not know the tenant.
+    Unknown,
+    /// The tenant has another number by now.
+    Renumbered(i64),
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A map is whole at every instant.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn remember<K: Eq + std::hash::Hash, V>(of: &Mutex<HashMap<K, V>>, key: K, value: V) {
+    let mut known = locked(of);
+    if known.len() >= REMEMBERED {
+        known.clear();
     }
+    known.insert(key, value);
 }
 
 /// The items that changed since the index's position; `None` where loading anew is better.

@@ -9,23 +9,31 @@
 //! |---|---|
 //! | `settings` | every bound, with its default and the reason |
 //! | `schema`, `open` | tables, versions, pragmas, what is refused |
-//! | `writer`, `readers` | the threads |
+//! | `writer`, `syncs`, `readers` | the threads |
 //! | `apply`, `resend`, `rows`, `model` | commits, rows, their encoding |
 //! | `sql_filter`, `read`, `missing` | filters and pages in SQL |
-//! | `indexes`, `search` | the derived indexes |
+//! | `indexes`, `loading`, `search` | the derived indexes |
 //! | `erase`, `changes`, `leases`, `meta`, `upkeep` | administration |
 //! | `store`, `administration` | the handle that implements the traits |
+//! | `fault_vfs` | disks that are slow or lose their power, for tests and benches (feature `fault-vfs`) |
 
 mod administration;
 mod apply;
 mod changes;
 mod erase;
 mod error;
+#[cfg(feature = "fault-vfs")]
+pub mod fault_vfs;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod indexes;
 mod leases;
+mod loading;
 mod meta;
 mod missing;
 mod model;
+mod nearby;
 mod open;
 mod read;
 mod readers;
@@ -36,6 +44,7 @@ mod search;
 mod settings;
 mod sql_filter;
 mod store;
+mod syncs;
 mod upkeep;
 mod vectors;
 mod writer;

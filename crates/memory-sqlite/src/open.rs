@@ -80,11 +80,25 @@ fn connect(settings: &SqliteSettings, read_only: bool) -> Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
     };
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let connection = Connection::open_with_flags(plain_path(&settings.path), flags).map_err(map)?;
+    let connection = open_path(settings, flags).map_err(map)?;
     connection
         .busy_timeout(Duration::from_millis(u64::from(settings.busy_timeout_ms)))
         .map_err(map)?;
     Ok(connection)
+}
+
+#[cfg(not(feature = "fault-vfs"))]
+fn open_path(settings: &SqliteSettings, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags(plain_path(&settings.path), flags)
+}
+
+#[cfg(feature = "fault-vfs")]
+fn open_path(settings: &SqliteSettings, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let path = plain_path(&settings.path);
+    match &settings.vfs {
+        Some(name) => Connection::open_with_flags_and_vfs(path, flags, name.as_str()),
+        None => Connection::open_with_flags(path, flags),
+    }
 }
 
 /// A path that is never read as a URI, which SQLite as it is built here does with one that begins so.
@@ -115,6 +129,12 @@ fn pragmas(connection: &Connection, settings: &SqliteSettings, plain: bool) -> R
                 Synchronous::Off => "OFF",
             },
         )?;
+    }
+    #[cfg(feature = "fault-vfs")]
+    if let Some(pages) = settings.log_pages {
+        // It answers with a row, which an update of a pragma does not take.
+        let sql = format!("PRAGMA wal_autocheckpoint = {pages}");
+        connection.query_row(&sql, [], |_| Ok(())).map_err(map)?;
     }
     set("cache_size", &-i64::from(settings.cache_kib))?;
     // What is deleted is overwritten with zeroes, so that an erasure reaches the file's bytes.
@@ -162,6 +182,11 @@ fn write_ahead(connection: &Connection, busy_timeout_ms: u32) -> Result<String> 
 
 /// Looks at the file before SQLite does, for messages that say what is wrong.
 fn check_file(settings: &SqliteSettings) -> Result<()> {
+    // The files of another file system are not the system's to look at.
+    #[cfg(feature = "fault-vfs")]
+    if settings.vfs.is_some() {
+        return Ok(());
+    }
     let path: &Path = &settings.path;
     let refuse = |kind, words: &str| {
         Err(Error::new(kind, words).with_backend(BACKEND).with_operation("open"))
@@ -177,6 +202,9 @@ fn check_file(settings: &SqliteSettings) -> Result<()> {
                     refuse(ErrorKind::PermissionDenied, "the file may not be read")
                 }
                 Ok(()) if head == *MAGIC => Ok(()),
+                // The power may have failed while the file was made: its journal was left, and SQLite
+                // rolls it back, or says that it is no database.
+                Ok(()) if journal_of(path).exists() => Ok(()),
                 _ => refuse(ErrorKind::Corrupt, "the file is not a database"),
             }
         }
@@ -198,6 +226,13 @@ fn check_file(settings: &SqliteSettings) -> Result<()> {
             .with_operation("open")
             .with_source(error)),
     }
+}
+
+/// The rollback journal of a file, which it has only until it is switched to a write-ahead log.
+fn journal_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-journal");
+    PathBuf::from(name)
 }
 
 /// Writes the store's own rows once, and makes the terms anew where the analyser changed.

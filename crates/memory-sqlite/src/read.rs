@@ -17,10 +17,11 @@ use crate::vectors::{SpaceSlots, read_spaces};
 
 /// Runs work in one snapshot.
 pub(crate) fn snapshot<T>(connection: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    connection.execute_batch("BEGIN DEFERRED").map_err(map)?;
+    let run = |sql| connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+    run("BEGIN DEFERRED").map_err(map)?;
     let answer = work();
     // Ending a read can fail only where SQLite has ended it already.
-    let _ = connection.execute_batch("ROLLBACK");
+    let _ = run("ROLLBACK");
     answer
 }
 

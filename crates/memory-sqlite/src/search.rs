@@ -1,7 +1,7 @@
 //! Searches over the derived indexes, in one snapshot of the file.
 
 use memory_core::traits::{
-    ChangePosition, HitRecords, IndexHit, IndexHits, KeywordQuery, TermShare, VectorQuery,
+    ChangePosition, HitRecords, IndexHit, IndexHits, KeywordQuery, TermShare, VectorQuery, goes_by,
 };
 use memory_core::{CallContext, Error, ErrorKind, Filter, MemoryId, Result, Timestamp};
 use memory_index::{Bm25, DocKey, KeySet, KeyedRow, ScoredDoc, TenantIndex, VectorError};
@@ -11,9 +11,9 @@ use rusqlite::{Connection, params_from_iter};
 
 use crate::error::{corrupt, map};
 use crate::indexes::Indexes;
-use crate::rows::tenant_number;
+use crate::nearby::Around;
 use crate::sql_filter::condition;
-use crate::{model, read, vectors};
+use crate::{model, read};
 
 /// A failure of an exact search: the index's or the file's.
 enum Failure {
@@ -39,10 +39,10 @@ pub(crate) fn nearest(
     let unknown = || {
         Error::invalid(format!("{} is not a space of the tenant; it has none", query.space.id()))
     };
-    let tenant = tenant_number(connection, &context.tenant)?.ok_or_else(unknown)?;
-    indexes.with(connection, tenant, now, |index| {
+    let answer = indexes.with(connection, &context.tenant, now, |index, standing| {
+        let tenant = standing.tenant;
         reached(index, query.at_least)?;
-        let (slot, _) = vectors::read_spaces(connection, tenant)?.slot(&query.space.id())?;
+        let (slot, _) = indexes.spaces(connection, standing)?.slot(&query.space.id())?;
         let Some(scan) = index.space(slot) else {
             return Ok(IndexHits { hits: Vec::new(), exact: true });
         };
@@ -59,19 +59,30 @@ pub(crate) fn nearest(
         };
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         let best = with_ties(limit, |most| {
-            scan.search_exact(&query.vector, most, |key| passes(allowed.as_ref(), key), fetch)
-                .map_err(|failure| match failure {
-                    Failure::Store(error) => error,
-                    Failure::Vector(error) => corrupt("vector").with_source(error),
-                })
+            let found = match &allowed {
+                None => scan.search_exact(&query.vector, most, |_| true, fetch),
+                Some(allowed) => {
+                    scan.search_exact(&query.vector, most, |key| allowed.contains(key), fetch)
+                }
+            };
+            found.map_err(|failure| match failure {
+                Failure::Store(error) => error,
+                Failure::Vector(error) => corrupt("vector").with_source(error),
+            })
         })?;
         Ok(IndexHits {
-            hits: hits(connection, tenant, query.records.as_ref(), index, best, limit, |_| {
-                Vec::new()
-            })?,
+            hits: hits(
+                connection,
+                tenant,
+                query.records.as_ref(),
+                index,
+                Found { best, limit, around: Around::default() },
+                |_| Vec::new(),
+            )?,
             exact: true,
         })
-    })
+    })?;
+    answer.ok_or_else(unknown)
 }
 
 /// The items that match words best.
@@ -85,27 +96,27 @@ pub(crate) fn keywords(
 ) -> Result<IndexHits> {
     query.validate()?;
     let nothing = IndexHits { hits: Vec::new(), exact: true };
-    let Some(tenant) = tenant_number(connection, &context.tenant)? else {
-        return Ok(nothing);
-    };
     let terms: Vec<(String, f32)> =
         analyzer.query_terms(&query.text).into_iter().map(|term| (term, 1.0)).collect();
     if terms.is_empty() {
         return Ok(nothing);
     }
-    indexes.with(connection, tenant, now, |index| {
+    let answer = indexes.with(connection, &context.tenant, now, |index, standing| {
+        let tenant = standing.tenant;
         reached(index, query.at_least)?;
         let allowed = allowed(connection, tenant, &query.filter, now)?;
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-        let best = with_ties(limit, |most| {
-            let accept = |key| passes(allowed.as_ref(), key);
-            Ok(index.keywords().search(&terms, most, Bm25::default(), accept))
-        })?;
+        let accept = |key| passes(allowed.as_ref(), key);
+        let params = bm25(query);
+        let best =
+            with_ties(limit, |most| Ok(index.keywords().search(&terms, most, params, accept)))?;
+        let around = Around::of(index, &terms, params, &best, query.lending.as_ref(), accept);
+        let best = around.lend(best);
         let shares = |key: DocKey| {
             if !query.explain {
                 return Vec::new();
             }
-            let shares = index.keywords().explain(key, &terms, Bm25::default());
+            let shares = index.keywords().explain(key, &terms, params);
             shares
                 .into_iter()
                 .map(|share| TermShare {
@@ -115,10 +126,18 @@ pub(crate) fn keywords(
                 .collect()
         };
         Ok(IndexHits {
-            hits: hits(connection, tenant, query.records.as_ref(), index, best, limit, shares)?,
+            hits: hits(
+                connection,
+                tenant,
+                query.records.as_ref(),
+                index,
+                Found { best, limit, around },
+                shares,
+            )?,
             exact: true,
         })
-    })
+    })?;
+    Ok(answer.unwrap_or(nothing))
 }
 
 /// Checks that the index reflects a position. It reflects all that is committed, so there is nothing
@@ -131,6 +150,26 @@ fn reached(index: &TenantIndex, at_least: Option<ChangePosition>) -> Result<()> 
         )),
         _ => Ok(()),
     }
+}
+
+fn bm25(query: &KeywordQuery) -> Bm25 {
+    #[expect(clippy::cast_possible_truncation, reason = "the index keeps its scores in f32")]
+    Bm25::new(query.k1 as f32, query.b as f32)
+}
+
+/// Those of some names by which an author of the tenant goes.
+pub(crate) fn authors(
+    connection: &Connection,
+    indexes: &Indexes,
+    context: &CallContext,
+    names: &[String],
+    now: Timestamp,
+) -> Result<Vec<String>> {
+    let known = indexes.with(connection, &context.tenant, now, |index, _| {
+        let goes = |name: &&String| index.contexts().authors().any(|author| goes_by(author, name));
+        Ok(names.iter().take(100).filter(goes).cloned().collect())
+    })?;
+    Ok(known.unwrap_or_default())
 }
 
 /// The keys that a filter lets through; `None` for all. Expired items are not in the index.
@@ -193,18 +232,25 @@ fn with_ties(
     }
 }
 
+/// What a search has found: documents in no order, of which the best `limit` are hits.
+struct Found {
+    best: Vec<ScoredDoc>,
+    limit: usize,
+    around: Around,
+}
+
 /// Documents as hits: best first, equal scores by id, the first ones with their records.
 fn hits(
     connection: &Connection,
     tenant: i64,
     records: Option<&HitRecords>,
     index: &TenantIndex,
-    docs: Vec<ScoredDoc>,
-    limit: usize,
+    found: Found,
     mut terms: impl FnMut(DocKey) -> Vec<TermShare>,
 ) -> Result<Vec<IndexHit>> {
-    let mut found = Vec::with_capacity(docs.len());
-    for doc in docs {
+    let Found { best, limit, around } = found;
+    let mut found = Vec::with_capacity(best.len());
+    for doc in best {
         let (id, revision) = index.name(doc.key).ok_or_else(|| corrupt("index"))?;
         found.push((doc, id, revision));
     }
@@ -227,6 +273,7 @@ fn hits(
                 score: doc.score,
                 terms: terms(doc.key),
                 item: items.next().map(Box::new),
+                context: around.context(index, doc)?.map(Box::new),
             })
         })
         .collect()

@@ -64,6 +64,16 @@ pub struct SqliteSettings {
     /// Language of the stemmer and the stop words, as an ISO 639-1 code, or `none`. A change
     /// rebuilds the keyword index when the store is opened.
     pub language: String,
+    /// The virtual file system to open the file by, of those that are registered with SQLite.
+    #[cfg(feature = "fault-vfs")]
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub vfs: Option<String>,
+    /// Pages of the write-ahead log after which a commit folds it in; SQLite's default otherwise.
+    #[cfg(feature = "fault-vfs")]
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub log_pages: Option<u32>,
 }
 
 impl Default for SqliteSettings {
@@ -85,6 +95,10 @@ impl Default for SqliteSettings {
             erase_batch: 500,
             erase_rewrites: true,
             language: "en".to_owned(),
+            #[cfg(feature = "fault-vfs")]
+            vfs: None,
+            #[cfg(feature = "fault-vfs")]
+            log_pages: None,
         }
     }
 }
@@ -100,6 +114,24 @@ impl SqliteSettings {
     #[must_use]
     pub fn in_memory() -> Self {
         Self::default()
+    }
+
+    /// Opens the file by a virtual file system that is registered with SQLite.
+    #[cfg(feature = "fault-vfs")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_vfs(mut self, name: impl Into<String>) -> Self {
+        self.vfs = Some(name.into());
+        self
+    }
+
+    /// Folds the write-ahead log in after so many pages.
+    #[cfg(feature = "fault-vfs")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_log_pages(mut self, pages: u32) -> Self {
+        self.log_pages = Some(pages);
+        self
     }
 
     /// Whether the store lives in memory.

@@ -13,18 +13,20 @@ use memory_core::traits::{
 use memory_core::{
     CallContext, Capabilities, Capability, Clock, Commit, CommitReceipt, Durability,
     EmbeddingSpace, Error, ErrorKind, Filter, Health, HealthStatus, MemoryId, MemoryItem, Page,
-    Projection, Query, Result, Write,
+    Projection, Query, Result,
 };
 use memory_text::{Analyzer, Language};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use crate::apply::Prepared;
 use crate::erase::Progress;
 use crate::error::closed;
 use crate::indexes::Indexes;
 use crate::meta::VectorWrite;
 use crate::readers::Readers;
 use crate::settings::{SqliteSettings, Synchronous};
+use crate::syncs::LogSettings;
 use crate::writer::{WriteTxn, Writer, WriterCounters, WriterSettings};
 use crate::{BACKEND, apply, erase, meta, missing, open, read, search, upkeep, vectors};
 
@@ -106,6 +108,7 @@ impl SqliteStore {
                 queue: bound(settings.write_queue),
                 group: bound(settings.group_commits),
                 log_keep: i64::from(settings.change_log_keep),
+                log: LogSettings::of(&settings),
             },
         )?;
         let (readers, reading) = if connections.is_empty() {
@@ -160,6 +163,17 @@ impl SqliteStore {
         context: Option<&CallContext>,
         work: impl FnOnce(&mut WriteTxn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.write_with(operation, context, work, || {}).await
+    }
+
+    /// As [`SqliteStore::write`]; does something on the caller's thread once the work is queued.
+    async fn write_with<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        context: Option<&CallContext>,
+        work: impl FnOnce(&mut WriteTxn<'_>) -> Result<T> + Send + 'static,
+        meanwhile: impl FnOnce() + Send,
+    ) -> Result<T> {
         let deadline = self.deadline(context)?;
         let clock = Arc::clone(&self.clock);
         if self.settings.read_only {
@@ -168,16 +182,13 @@ impl SqliteStore {
                 operation,
             ));
         }
-        let answer = self
-            .queues()?
-            .writer
-            .write(move |txn| {
-                if let Some(context) = &deadline {
-                    context.check_deadline(clock.monotonic())?;
-                }
-                work(txn)
-            })
-            .await;
+        let work = move |txn: &mut WriteTxn<'_>| {
+            if let Some(context) = &deadline {
+                context.check_deadline(clock.monotonic())?;
+            }
+            work(txn)
+        };
+        let answer = self.queues()?.writer.write(work, meanwhile).await;
         self.note(&answer);
         answer.map_err(|error| named(error, operation))
     }
@@ -285,27 +296,16 @@ fn bytes_of(items: impl Iterator<Item = usize>) -> u64 {
 #[async_trait]
 impl RecordStore for SqliteStore {
     async fn commit(&self, context: &CallContext, commit: Commit) -> Result<CommitReceipt> {
-        let (mut puts, mut deletes, mut bytes) = (0, 0, 0);
-        for write in &commit.writes {
-            match write {
-                Write::Put(put) => {
-                    puts += 1;
-                    bytes += put.item.content().len();
-                }
-                Write::Delete(_) => deletes += 1,
-            }
-        }
-        // Terms and int8 copies are made here, on the caller's thread, not on the writer's.
-        let prepared = apply::prepare(commit, &self.shared.analyzer)
+        let prepared = Prepared::new(commit, Arc::clone(&self.shared))
             .map_err(|error| named(error, "commit"))?;
-        let clock = Arc::clone(&self.clock);
-        let owned = context.clone();
-        let receipt = self
-            .write("commit", Some(context), move |txn| {
-                apply::apply(txn, &owned, &prepared, clock.now())
-            })
-            .await?;
-        self.spend("commit", Usage::writes(puts, deletes).with_bytes(bytes as u64));
+        let (prepared, clock) = (Arc::new(prepared), Arc::clone(&self.clock));
+        let (owned, shared) = (context.clone(), Arc::clone(&prepared));
+        let work = move |txn: &mut WriteTxn<'_>| apply::apply(txn, &owned, &shared, clock.now());
+        // Terms and int8 copies are made here, on the caller's thread, while the writer wakes,
+        // begins its transaction and writes the rows that are made already.
+        let make = || prepared.make();
+        let receipt = self.write_with("commit", Some(context), work, make).await?;
+        self.spend("commit", prepared.usage());
         Ok(receipt)
     }
 
@@ -570,6 +570,15 @@ impl KeywordIndex for SqliteStore {
             .await?;
         self.spend("search_keywords", Usage::reads(hits.hits.len() as u64));
         Ok(hits)
+    }
+
+    async fn authors(&self, context: &CallContext, names: &[String]) -> Result<Vec<String>> {
+        let (owned, names) = (context.clone(), names.to_vec());
+        let clock = Arc::clone(&self.clock);
+        self.read("known_authors", Some(context), move |connection, shared| {
+            search::authors(connection, &shared.indexes, &owned, &names, clock.now())
+        })
+        .await
     }
 
     async fn health(&self) -> Health {

@@ -2,7 +2,11 @@
 //!
 //! A group is one transaction with a savepoint for each caller: a failure rolls back its own
 //! savepoint only, and callers are answered after COMMIT. If COMMIT itself fails, the outcome is
-//! unknown to all of them. Two callers cost one sync, as do two hundred.
+//! unknown to all of them. Two callers cost one sync, as do two hundred. A caller that is alone
+//! needs no savepoint: its failure rolls back the transaction.
+//!
+//! The log is folded into the file between groups, after the answers: no caller waits for that but
+//! one who comes meanwhile.
 
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
@@ -12,10 +16,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use memory_core::{Error, ErrorKind, Result};
 use rusqlite::Connection;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::{closed, map, thread_gone};
+use crate::error::{closed, thread_gone};
+use crate::syncs::{Log, LogSettings};
 use crate::{BACKEND, rows};
+
+/// How often the writer looks for the next job, giving way each time, before it sleeps after a
+/// group: some 20 microseconds, which is what a caller takes between an answer and the next write,
+/// and about what waking a thread takes.
+const LOOKS: u32 = 40;
 
 /// What a queued write sees: the connection inside the group's transaction, and the counter.
 pub(crate) struct WriteTxn<'a> {
@@ -104,10 +115,12 @@ enum Job {
 /// Counters of the writer.
 #[derive(Debug, Default)]
 pub(crate) struct WriterCounters {
-    /// Transactions committed: one sync each under `synchronous = FULL`.
+    /// Transactions committed.
     pub(crate) groups: AtomicU64,
     /// Callers' writes in them.
     pub(crate) writes: AtomicU64,
+    /// Syncs that they took, and the foldings of the log after them.
+    pub(crate) syncs: AtomicU64,
 }
 
 /// The queue to the writer.
@@ -122,22 +135,26 @@ pub(crate) struct WriterSettings {
     pub(crate) queue: usize,
     pub(crate) group: usize,
     pub(crate) log_keep: i64,
+    pub(crate) log: LogSettings,
 }
 
 impl Writer {
     /// Starts the thread. It ends when the last handle is dropped and the queue is drained.
     pub(crate) fn start(
-        connection: Connection,
+        mut connection: Connection,
         settings: WriterSettings,
     ) -> Result<(Self, std::thread::JoinHandle<()>)> {
         let (queue, jobs) = mpsc::channel(settings.queue);
+        let log = Log::of(&mut connection, settings.log)?;
         let counters = Arc::new(WriterCounters::default());
         let mut state = State {
             connection,
             jobs,
-            settings,
+            group: settings.group,
+            log_keep: settings.log_keep,
             counters: Arc::clone(&counters),
             due: BTreeSet::new(),
+            log,
         };
         let thread = std::thread::Builder::new()
             .name("memory-sqlite-writer".to_owned())
@@ -146,14 +163,17 @@ impl Writer {
         Ok((Self { queue, counters }, thread))
     }
 
-    /// Queues a write and waits until its group is committed.
+    /// Queues a write and waits until its group is committed. `meanwhile` is done on the caller's
+    /// thread as soon as the write is queued.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut WriteTxn<'_>) -> Result<T> + Send + 'static,
+        meanwhile: impl FnOnce() + Send,
     ) -> Result<T> {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(Queued { work, answer });
         self.queue.send(Job::Write(job)).await.map_err(|_| closed())?;
+        meanwhile();
         answered.await.map_err(|_| thread_gone().with_unknown_outcome())?
     }
 
@@ -198,15 +218,18 @@ fn copy(error: &Error) -> Error {
 struct State {
     connection: Connection,
     jobs: mpsc::Receiver<Job>,
-    settings: WriterSettings,
+    /// Most writes of a group.
+    group: usize,
+    log_keep: i64,
     counters: Arc<WriterCounters>,
     /// Tenants whose log is to be trimmed with this group.
     due: BTreeSet<i64>,
+    log: Log,
 }
 
 impl State {
     fn run(&mut self) {
-        while let Some(first) = self.jobs.blocking_recv() {
+        while let Some(first) = self.next_job() {
             let mut group = Vec::new();
             let mut plain = None;
             match first {
@@ -215,7 +238,7 @@ impl State {
                 Job::Plain(job) => plain = Some(job),
                 Job::Write(job) => {
                     group.push(job);
-                    while group.len() < self.settings.group {
+                    while group.len() < self.group {
                         match self.jobs.try_recv() {
                             Ok(Job::Write(job)) => group.push(job),
                             Ok(Job::Plain(job)) => {
@@ -233,13 +256,33 @@ impl State {
             }
             if !group.is_empty() {
                 self.commit(group);
+                let folding = self.log.fold(&self.connection);
+                self.counters.syncs.fetch_add(folding, Ordering::Relaxed);
             }
             if let Some(job) = plain {
                 // A panic must not end the thread; the caller sees its answer's sender dropped.
                 let _ = catch_unwind(AssertUnwindSafe(|| job(&self.connection)));
+                self.log.look();
             }
         }
         // The last connection to close folds the log back into the file by itself.
+    }
+
+    /// The next job; `None` once the queue has ended.
+    fn next_job(&mut self) -> Option<Job> {
+        for _ in 0..LOOKS {
+            match self.jobs.try_recv() {
+                Ok(job) => return Some(job),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => std::thread::yield_now(),
+            }
+        }
+        self.jobs.blocking_recv()
+    }
+
+    /// Runs a cached statement without values or rows.
+    fn run_sql(&self, sql: &str) -> Result<()> {
+        rows::execute(&self.connection, sql, []).map(|_| ())
     }
 
     /// Commits a group, in more than one transaction only where SQLite gave one up half way.
@@ -251,7 +294,7 @@ impl State {
     }
 
     fn commit_some(&mut self, waiting: &mut VecDeque<Box<dyn WriteJob>>) {
-        let begun = self.connection.execute_batch("BEGIN IMMEDIATE").map_err(map);
+        let begun = self.run_sql("BEGIN IMMEDIATE");
         let mut counter = match begun.and_then(|()| rows::read_counter(&self.connection)) {
             Ok(counter) => counter,
             Err(error) => {
@@ -263,8 +306,14 @@ impl State {
         let before = counter;
         let mut answers = Vec::with_capacity(waiting.len());
         let mut kept = 0_u64;
+        let alone = waiting.len() == 1;
         while let Some(job) = waiting.pop_front() {
-            let (keep, answer) = self.run_one(job, &mut counter);
+            let (keep, answer) = if alone {
+                let (keep, answer) = job.run(&mut self.txn(&mut counter));
+                (keep, Some(answer))
+            } else {
+                self.run_one(job, &mut counter)
+            };
             kept += u64::from(keep);
             answers.extend(answer);
             if self.connection.is_autocommit() {
@@ -279,6 +328,11 @@ impl State {
                 return;
             }
         }
+        if kept == 0 {
+            self.roll_back();
+            answers.into_iter().for_each(|answer| answer(None));
+            return;
+        }
         let prepared = (|| {
             if counter != before {
                 rows::write_counter(&self.connection, counter)?;
@@ -288,9 +342,8 @@ impl State {
         let failed = match prepared {
             Err(error) => Some(error),
             Ok(()) => self
-                .connection
-                .execute_batch("COMMIT")
-                .map_err(|error| map(error).with_operation("commit").with_unknown_outcome())
+                .run_sql("COMMIT")
+                .map_err(|error| error.with_operation("commit").with_unknown_outcome())
                 .err(),
         };
         if failed.is_some() {
@@ -298,32 +351,30 @@ impl State {
         } else {
             self.counters.groups.fetch_add(1, Ordering::Relaxed);
             self.counters.writes.fetch_add(kept, Ordering::Relaxed);
+            self.counters.syncs.fetch_add(self.log.committed(), Ordering::Relaxed);
         }
         answers.into_iter().for_each(|answer| answer(failed.as_ref()));
     }
 
+    fn txn<'a>(&'a mut self, counter: &'a mut i64) -> WriteTxn<'a> {
+        WriteTxn {
+            connection: &self.connection,
+            counter,
+            log_keep: self.log_keep,
+            due: &mut self.due,
+        }
+    }
+
     /// Runs one caller's work in its savepoint.
     fn run_one(&mut self, job: Box<dyn WriteJob>, counter: &mut i64) -> (bool, Option<Answer>) {
-        let statement = |sql: &str| {
-            self.connection
-                .prepare_cached(sql)
-                .and_then(|mut statement| statement.execute([]))
-                .map_err(map)
-        };
-        if let Err(error) = statement("SAVEPOINT caller") {
+        if let Err(error) = self.run_sql("SAVEPOINT caller") {
             job.fail(&error);
             return (false, None);
         }
-        let mut txn = WriteTxn {
-            connection: &self.connection,
-            counter,
-            log_keep: self.settings.log_keep,
-            due: &mut self.due,
-        };
-        let (keep, answer) = job.run(&mut txn);
+        let (keep, answer) = job.run(&mut self.txn(counter));
         if keep {
-            return match statement("RELEASE caller") {
-                Ok(_) => (true, Some(answer)),
+            return match self.run_sql("RELEASE caller") {
+                Ok(()) => (true, Some(answer)),
                 Err(error) => {
                     answer(Some(&error));
                     (false, None)
@@ -331,7 +382,7 @@ impl State {
             };
         }
         // These fail only where the whole transaction is gone, which the caller of this looks for.
-        let _ = statement("ROLLBACK TO caller").and_then(|_| statement("RELEASE caller"));
+        let _ = self.run_sql("ROLLBACK TO caller").and_then(|()| self.run_sql("RELEASE caller"));
         (false, Some(answer))
     }
 
@@ -344,7 +395,7 @@ impl State {
 
     fn trim_logs(&mut self) -> Result<()> {
         for tenant in std::mem::take(&mut self.due) {
-            rows::trim_log(&self.connection, tenant, self.settings.log_keep)?;
+            rows::trim_log(&self.connection, tenant, self.log_keep)?;
         }
         Ok(())
     }

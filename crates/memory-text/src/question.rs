@@ -12,9 +12,12 @@
 //! assert_eq!(dates(question)[0].date.to_string(), "2023-05");
 //! ```
 
+mod calendar;
 mod dates;
 mod names;
 mod tokens;
+mod without;
 
 pub use dates::{DateMention, PartialDate, dates};
 pub use names::{names, names_in};
+pub use without::without_names;

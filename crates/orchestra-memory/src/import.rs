@@ -19,6 +19,8 @@
 
 mod documents;
 mod feed;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod line;
 mod parts;
 mod reader;

@@ -69,6 +69,9 @@ pub use backend::Backend;
 pub use builder::MemoryBuilder;
 pub use embedding::{EmbedderInfo, EmbedderSource, EmbeddingState};
 pub use export::{ExportOptions, ExportReport, export_line};
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use import::fuzzing;
 pub use import::{BadLine, ImportFormat, ImportOptions, ImportReport};
 pub use ledger::{CostEstimate, OperationUsage, UsageLedger, UsageReport};
 pub use memory::Memory;
@@ -86,8 +89,8 @@ pub use report::{
 pub use requests::{HistoryRequest, ListRequest};
 pub use settings::{
     CostSettings, DEFAULT_TENANT, EmbedWhen, EmbeddingSettings, ExportSettings,
-    HttpEmbeddingSettings, ImportSettings, MiniLmSettings, OnEmbedFailure, Provider, ReadSettings,
-    Secret, Settings, WriteSettings,
+    HttpEmbeddingSettings, ImportSettings, MiniLmPrecision, MiniLmSettings, OnEmbedFailure,
+    Provider, ReadSettings, Secret, Settings, WriteSettings,
 };
 pub use tenant::TenantMemory;
 pub use url::StoreUrl;
@@ -103,8 +106,8 @@ pub use memory_core::{
     Timestamp, UserId, VectorProjection, limits,
 };
 pub use memory_search::{
-    Arm, ArmHit, ArmSelection, ArmShare, Explanation, FusionSettings, Hit, Limit, SearchAnswer,
-    SearchRequest, SearchSettings,
+    Arm, ArmHit, ArmSelection, ArmShare, ContextSettings, Explanation, FusionSettings, Hit,
+    KeywordSettings, Limit, SearchAnswer, SearchRequest, SearchSettings, Signal, SignalShare,
 };
 
 /// How long texts are split on import.

@@ -1,7 +1,7 @@
 //! The local model, all-MiniLM-L6-v2: its files, where they lie, whether they are whole, and, with
 //! the feature `pull`, getting them.
 
-pub use memory_embed::minilm::space;
+pub use memory_embed::minilm::{Precision, space};
 pub use memory_embed::model::{
     Check, FileState, FileStatus, MINILM, Model, ModelFile, ModelStatus, default_folder, status,
 };

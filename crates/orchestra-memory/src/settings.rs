@@ -25,6 +25,7 @@
 //!
 //! [embedding.minilm]
 //! threads = 2
+//! precision = "f32"   # or "int8"
 //!
 //! [embedding.http]    # of the provider "http"
 //! timeout_ms = 30000
@@ -62,7 +63,7 @@ use memory_core::{Error, ErrorKind, Result, TenantId};
 use memory_firestore::{BulkSettings, FirestoreSettings};
 #[cfg(feature = "firestore")]
 use memory_google_auth::GoogleAuthSettings;
-use memory_search::{FusionSettings, SearchSettings};
+use memory_search::{ContextSettings, FusionSettings, KeywordSettings, SearchSettings};
 #[cfg(feature = "sqlite")]
 use memory_sqlite::SqliteSettings;
 use serde::{Deserialize, Serialize};
@@ -71,8 +72,8 @@ use toml::Table;
 use crate::nearest::{fields_of, unknown_key};
 pub use cost::CostSettings;
 pub use embedding::{
-    EmbedWhen, EmbeddingSettings, HttpEmbeddingSettings, MiniLmSettings, OnEmbedFailure, Provider,
-    Secret,
+    EmbedWhen, EmbeddingSettings, HttpEmbeddingSettings, MiniLmPrecision, MiniLmSettings,
+    OnEmbedFailure, Provider, Secret,
 };
 
 /// The tenant of whoever names none.
@@ -329,6 +330,8 @@ fn check_keys(table: &Table) -> Result<()> {
     section::<SearchSettings>(table, "search")?;
     if let Some(search) = table.get("search").and_then(toml::Value::as_table) {
         section::<FusionSettings>(search, "fusion")?;
+        section::<KeywordSettings>(search, "keyword")?;
+        section::<ContextSettings>(search, "context")?;
     }
     section::<EmbeddingSettings>(table, "embedding")?;
     if let Some(embedding) = table.get("embedding").and_then(toml::Value::as_table) {

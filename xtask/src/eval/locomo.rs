@@ -50,6 +50,16 @@ pub(crate) fn read(text: &str) -> Result<Vec<Conversation>> {
         .collect()
 }
 
+/// Makes a fact of a turn: what was said and when, and neither by whom nor in which conversation.
+pub(crate) fn strip(item: &mut Value) {
+    if let Some(item) = item.as_object_mut() {
+        for key in ["session_id", "author", "role"] {
+            item.remove(key);
+        }
+        item.insert("kind".to_owned(), json!("fact"));
+    }
+}
+
 fn conversation(id: &str, entry: &Value) -> Result<Conversation> {
     let said = entry["conversation"].as_object().context("no object `conversation`")?;
     let items = turns(id, said)?;
@@ -285,6 +295,14 @@ mod tests {
             talk.items[1],
             json!({"id": "D1:2", "user_id": "talk-1", "session_id": "session_1",
                    "kind": "message", "role": "assistant", "author": "Egon",
+                   "content": "Mine is torn. [image: a torn kite]",
+                   "occurred_at": "2024-02-29T00:05:01Z"})
+        );
+        let mut fact = talk.items[1].clone();
+        strip(&mut fact);
+        assert_eq!(
+            fact,
+            json!({"id": "D1:2", "user_id": "talk-1", "kind": "fact",
                    "content": "Mine is torn. [image: a torn kite]",
                    "occurred_at": "2024-02-29T00:05:01Z"})
         );

@@ -7,6 +7,7 @@ mod options;
 mod questions;
 mod report;
 mod store;
+mod study;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Some(path) => std::path::absolute(path)?,
         None => program::build_release(&target)?,
     };
-    let model = match options.arms.iter().any(|arm| arm.needs_model()) {
+    let studied = options.ablate || options.wrong;
+    let model = match studied || options.arms.iter().any(|arm| arm.needs_model()) {
         true => Some(model::ensure(&program, &target).context(
             "the arms vector and both need the model; `--arms keyword` does without it",
         )?),
@@ -69,6 +71,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     };
     let with_model = model.is_some();
     let store = Store::new(program, model, options.config.as_deref(), &work)?;
+    if options.ablate || options.wrong {
+        return study(&options, &store, &work, &corpus);
+    }
     let mut times: Vec<Times> = options
         .arms
         .iter()
@@ -136,6 +141,22 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Imports, and asks the same questions in many ways.
+fn study(options: &Options, store: &Store, work: &Work, corpus: &Corpus) -> Result<()> {
+    for tenant in &corpus.tenants {
+        let (added, time) = store.import(&tenant.id, &tenant.items)?;
+        eprintln!("{}: {added} memories imported in {:.2} s", tenant.id, time.as_secs_f64());
+        check_vectors(store, &tenant.id, added)?;
+    }
+    if options.ablate {
+        println!("{}", study::ablate(store, work, &corpus.tenants, options.stripped)?);
+    }
+    if options.wrong {
+        println!("{}", study::wrong(store, &corpus.tenants)?);
+    }
+    Ok(())
+}
+
 /// Figures of a half-filled vector index would say nothing.
 fn check_vectors(store: &Store, tenant: &str, added: usize) -> Result<()> {
     let embedded = store.embedded(tenant)?;
@@ -168,7 +189,11 @@ fn conversations(file: &Path, options: &Options, work: &Work) -> Result<Corpus> 
     all.retain(|one| options.only.is_empty() || options.only.contains(&one.id));
     let mut tenants = Vec::new();
     for (number, one) in all.into_iter().enumerate() {
-        let lines: String = one.items.iter().map(|item| format!("{item}\n")).collect();
+        let mut turns = one.items;
+        if options.stripped {
+            turns.iter_mut().for_each(locomo::strip);
+        }
+        let lines: String = turns.iter().map(|item| format!("{item}\n")).collect();
         let items = work.file(&format!("conversation-{number}.jsonl"), &lines)?;
         tenants.push(Tenant { id: one.id, items, questions: one.questions });
     }

@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 
 /// What one can ask for, for messages.
 const KNOWN: &str = "--locomo FILE, --items FILE, --questions FILE, --arms LIST, --only LIST, \
-                     --out FILE, --with-text, --config FILE, --program FILE";
+                     --out FILE, --with-text, --config FILE, --program FILE, --ablate, --wrong, \
+                     --stripped";
 
 /// How to look for memories; the names are those of the option `--arm` of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,12 @@ pub(crate) struct Options {
     pub(crate) out: Option<PathBuf>,
     /// Whether the words of the questions go along for a LoCoMo file as well.
     pub(crate) with_text: bool,
+    /// Whether to ask with each signal off and alone, rather than once.
+    pub(crate) ablate: bool,
+    /// Whether to ask the questions of other conversations, rather than a conversation's own.
+    pub(crate) wrong: bool,
+    /// Whether the turns of a conversation become facts without author and session.
+    pub(crate) stripped: bool,
     /// The settings of the program, if others than its defaults.
     pub(crate) config: Option<PathBuf>,
     /// The program, if another than that of this workspace.
@@ -77,10 +84,18 @@ impl Options {
         let (mut locomo, mut items, mut questions) = (None, None, None);
         let (mut out, mut config, mut program) = (None, None, None);
         let (mut arms, mut only, mut with_text) = (Arm::ALL.to_vec(), Vec::new(), false);
+        let (mut ablate, mut wrong, mut stripped) = (false, false, false);
         let mut args = args.iter();
         while let Some(arg) = args.next() {
-            if arg == "--with-text" {
-                with_text = true;
+            let flag = match arg.as_str() {
+                "--with-text" => Some(&mut with_text),
+                "--ablate" => Some(&mut ablate),
+                "--wrong" => Some(&mut wrong),
+                "--stripped" => Some(&mut stripped),
+                _ => None,
+            };
+            if let Some(flag) = flag {
+                *flag = true;
                 continue;
             }
             let (name, inline) = match arg.split_once('=') {
@@ -125,7 +140,13 @@ impl Options {
         if !matches!(source, Source::Locomo(_)) && !only.is_empty() {
             bail!("--only chooses conversations of a LoCoMo file; give one with --locomo");
         }
-        Ok(Self { source, arms, only, out, with_text, config, program })
+        if !matches!(source, Source::Locomo(_)) && (ablate || wrong || stripped) {
+            bail!("--ablate, --wrong and --stripped go with a LoCoMo file; give one with --locomo");
+        }
+        if (ablate || wrong) && config.is_some() {
+            bail!("--ablate and --wrong have settings of their own; leave --config out");
+        }
+        Ok(Self { source, arms, only, out, with_text, ablate, wrong, stripped, config, program })
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
 /// One question.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Question {
     /// What it is called; unique within its tenant.
     pub(crate) id: String,

@@ -118,7 +118,7 @@ pub(crate) fn times(times: &[Times]) -> String {
 
 /// A Markdown table whose columns stand under each other; the first `left` are flush left, the
 /// others flush right. The first row is the head.
-fn table(rows: &[Vec<String>], left: usize) -> String {
+pub(crate) fn table(rows: &[Vec<String>], left: usize) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns)
         .map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0))

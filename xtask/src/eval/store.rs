@@ -45,6 +45,7 @@ impl Drop for Work {
 }
 
 /// The program on the store of an evaluation.
+#[derive(Clone)]
 pub(crate) struct Store {
     program: PathBuf,
     model: PathBuf,
@@ -56,6 +57,8 @@ pub(crate) struct Store {
 pub(crate) struct Asked {
     /// The ids of the hits of each question, best first.
     pub(crate) hits: Vec<Vec<String>>,
+    /// The relevance of each answer, where it is known.
+    pub(crate) relevance: Vec<Option<f64>>,
     /// From the start of the program to its first answer.
     pub(crate) first: Duration,
     /// From the first answer to the last.
@@ -78,6 +81,11 @@ impl Store {
         let model = model.unwrap_or_else(|| work.0.join("no-model"));
         let url = format!("sqlite:{}", work.0.join("memory.db").display());
         Ok(Self { program, model, config, url })
+    }
+
+    /// The same store, under other settings.
+    pub(crate) fn with_config(&self, config: PathBuf) -> Self {
+        Self { config, ..self.clone() }
     }
 
     /// Imports a file into a tenant, and returns how many memories it held and how long it took.
@@ -108,25 +116,26 @@ impl Store {
         let mut command = self.command(tenant);
         command.args(["search", "--queries", "-", "--json", "--arm", arm.name()]);
         command.args(["--limit", &DEPTH.to_string()]);
-        let mut hits = Vec::with_capacity(questions.len());
+        let mut answers = Vec::with_capacity(questions.len());
         let (head, rest) = questions.split_at(questions.len().min(1));
         let (dialogue, first) = shell::timed(|| {
             let mut dialogue = Dialogue::open(&mut command)?;
             for question in head {
-                hits.push(dialogue.answer(question)?);
+                answers.push(dialogue.answer(question)?);
             }
             anyhow::Ok(dialogue)
         });
         let mut dialogue = dialogue?;
         let (result, others) = shell::timed(|| {
             for question in rest {
-                hits.push(dialogue.answer(question)?);
+                answers.push(dialogue.answer(question)?);
             }
             anyhow::Ok(())
         });
         result?;
         dialogue.close()?;
-        Ok(Asked { hits, first, others })
+        let (hits, relevance) = answers.into_iter().unzip();
+        Ok(Asked { hits, relevance, first, others })
     }
 
     fn command(&self, tenant: &str) -> Command {
@@ -175,7 +184,7 @@ impl Dialogue {
         Ok(Self { child, answers })
     }
 
-    fn answer(&mut self, question: &Question) -> Result<Vec<String>> {
+    fn answer(&mut self, question: &Question) -> Result<(Vec<String>, Option<f64>)> {
         let mut asked = question.narrowed.clone();
         asked.insert("query_id".to_owned(), json!(question.id));
         asked.insert("text".to_owned(), json!(question.text));
@@ -203,8 +212,8 @@ impl Dialogue {
     }
 }
 
-/// The ids of the hits of an answer.
-fn hits(line: &str, question: &str) -> Result<Vec<String>> {
+/// The ids of the hits of an answer, and its relevance.
+fn hits(line: &str, question: &str) -> Result<(Vec<String>, Option<f64>)> {
     let answer: Value = serde_json::from_str(line).context("the answer is no JSON")?;
     if let Some(message) = answer["error"]["message"].as_str() {
         bail!("{message}");
@@ -213,10 +222,12 @@ fn hits(line: &str, question: &str) -> Result<Vec<String>> {
         bail!("the answer is to question {}", answer["query_id"]);
     }
     let hits = answer["hits"].as_array().context("the answer has no list `hits`")?;
-    hits.iter()
+    let ids: Result<_> = hits
+        .iter()
         .take(DEPTH)
         .map(|hit| hit["id"].as_str().map(str::to_owned).context("a hit has no id"))
-        .collect()
+        .collect();
+    Ok((ids?, answer["relevance"].as_f64()))
 }
 
 #[cfg(test)]
@@ -235,8 +246,10 @@ mod tests {
 
     #[test]
     fn an_answer_gives_its_ids_in_order() {
-        let line = r#"{"query_id": "q1", "hits": [{"id": "b", "score": 1}, {"id": "a"}]}"#;
-        assert_eq!(hits(line, "q1").unwrap(), ["b", "a"]);
+        let line = r#"{"query_id": "q1", "hits": [{"id": "b", "score": 1}, {"id": "a"}],
+                       "relevance": 0.5}"#;
+        let (ids, relevance) = hits(line, "q1").unwrap();
+        assert_eq!((ids, relevance), (vec!["b".to_owned(), "a".to_owned()], Some(0.5)));
         assert!(hits(line, "q2").is_err());
         assert!(hits(r#"{"query_id": "q1"}"#, "q1").is_err());
         let refused = r#"{"query_id": null, "line": 1, "error": {"message": "no model"}}"#;

@@ -13,7 +13,7 @@ use crate::health::Health;
 use crate::ids::{MemoryId, Revision};
 use crate::limits::{SEARCH_TEXT_BYTES, TOP_K};
 use crate::query::check_limit;
-use crate::traits::{ChangePosition, HitRecords, IndexHits, UpsertOutcome};
+use crate::traits::{ChangePosition, HitRecords, IndexHits, Lending, UpsertOutcome};
 
 /// A text to index for an item.
 #[derive(Clone, PartialEq)]
@@ -52,6 +52,13 @@ pub struct KeywordQuery {
     pub at_least: Option<ChangePosition>,
     /// As in [`crate::traits::VectorQuery`].
     pub records: Option<HitRecords>,
+    /// How slowly repeats of a word stop to count: the `k1` of BM25, 0 to 10. Default 0.9.
+    pub k1: f64,
+    /// How far long items are held back: the `b` of BM25, in [0, 1]. Default 0.4.
+    pub b: f64,
+    /// What neighbours lend each other; `None` for nothing. An index that does not know neighbours
+    /// lends nothing.
+    pub lending: Option<Lending>,
 }
 
 impl Debug for KeywordQuery {
@@ -74,7 +81,24 @@ impl KeywordQuery {
             explain: false,
             at_least: None,
             records: None,
+            k1: 0.9,
+            b: 0.4,
+            lending: None,
         }
+    }
+
+    /// Sets the two parameters of BM25.
+    #[must_use]
+    pub fn with_bm25(mut self, k1: f64, b: f64) -> Self {
+        (self.k1, self.b) = (k1, b);
+        self
+    }
+
+    /// Sets what neighbours lend each other.
+    #[must_use]
+    pub fn with_lending(mut self, lending: Option<Lending>) -> Self {
+        self.lending = lending;
+        self
     }
 
     /// Sets the filter.
@@ -105,7 +129,7 @@ impl KeywordQuery {
         self
     }
 
-    /// Checks limit, filter and size.
+    /// Checks limit, filter, size and parameters.
     ///
     /// # Errors
     /// `InvalidInput`.
@@ -117,6 +141,10 @@ impl KeywordQuery {
                 self.text.len()
             )));
         }
+        if !(0.0..=10.0).contains(&self.k1) || !(0.0..=1.0).contains(&self.b) {
+            return Err(Error::invalid("k1 lies in [0, 10] and b in [0, 1]"));
+        }
+        self.lending.map_or(Ok(()), |lending| lending.validate())?;
         self.filter.validate()
     }
 }
@@ -157,6 +185,14 @@ pub trait KeywordIndex: Send + Sync + Debug {
     /// # Errors
     /// `InvalidInput`: limit, filter, text. `Unsupported`: an undeclared key.
     async fn search(&self, context: &CallContext, query: &KeywordQuery) -> Result<IndexHits>;
+
+    /// Those of some names by which an author of the tenant goes: an author whose name is the same,
+    /// or whose first word is, whatever the case. In the order given; without an index of authors
+    /// none. At most 100 names are looked at.
+    ///
+    /// # Errors
+    /// Those of any read.
+    async fn authors(&self, context: &CallContext, names: &[String]) -> Result<Vec<String>>;
 
     /// How the index is.
     async fn health(&self) -> Health;

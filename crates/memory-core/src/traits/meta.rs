@@ -83,8 +83,8 @@ pub trait StoreMeta: Send + Sync + fmt::Debug {
     async fn spaces(&self, context: &CallContext) -> Result<TenantSpaces>;
 
     /// Replaces a tenant's spaces if their version is still `spaces.version`; the answer carries
-    /// the new version. Vectors of a space that is no longer named are never read again and are
-    /// removed by and by.
+    /// the new version. Vectors of a space that is no longer named are never read again; a store
+    /// may keep their bytes until the items are put anew or the space is named again.
     ///
     /// # Errors
     /// `Conflict`: somebody else changed them. `InvalidInput`: a next without an active one, both

@@ -14,7 +14,7 @@ use crate::item::MemoryItem;
 use crate::limits::TOP_K;
 use crate::query::{Projection, check_limit};
 use crate::space::EmbeddingSpace;
-use crate::traits::{ChangePosition, TermShare};
+use crate::traits::{ChangePosition, HitContext, TermShare};
 
 /// A vector to keep for an item.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,13 +112,16 @@ pub struct IndexHit {
     pub id: MemoryId,
     /// The revision that was indexed. If the record has another, the hit is stale.
     pub revision: Revision,
-    /// Higher is better. Vectors: by [`crate::Metric`]. Keywords: BM25, at least 0.
+    /// Higher is better. Vectors: by [`crate::Metric`]. Keywords: BM25, at least 0, with what
+    /// neighbours lend.
     pub score: f64,
     /// What each query term gave; keyword searches that asked for it only.
     pub terms: Vec<TermShare>,
     /// The record, read together with the hit and at its revision: visible, and passing the
     /// filter. `None` where it was not asked for or is not brought along.
     pub item: Option<Box<MemoryItem>>,
+    /// What surrounds the item, at its revision. `None` where the index does not know it.
+    pub context: Option<Box<HitContext>>,
 }
 
 /// What an index found: best first, ties by id.

@@ -1,6 +1,7 @@
 //! The change log for its readers: entries, consumers, trimming, and what an erasure does to it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use googleapis_tonic_google_firestore_v1::google::firestore::v1 as proto;
@@ -11,6 +12,7 @@ use proto::value::ValueType;
 use super::log::{self, LogOp, NUMBER, end_of, entry_name, read_to};
 use super::remains::Remains;
 use super::scan::{Op, Scan};
+use crate::batch::fewer;
 use crate::commit::{pause, too_contended};
 use crate::error::corrupt;
 use crate::model;
@@ -24,10 +26,10 @@ const MOST: u32 = 10_000;
 const PAGE: usize = 300;
 /// Entries that one commit drops: with the commit's other writes below the former limit of 500.
 const DROP: u64 = 400;
-/// Most turns between two trims of a tenant's log, on the average.
+/// Most entries between two trims of a tenant's log, on the average: fewer than one trim drops.
 const BETWEEN: u64 = 250;
-/// Most commits of one trim.
-const ROUNDS: u32 = 10;
+/// Longest time of a trim, which the commit's caller waits for.
+const TRIM: Duration = Duration::from_secs(5);
 
 const POSITION: &str = "position";
 
@@ -40,8 +42,9 @@ fn on(store: &FirestoreStore) -> Result<()> {
 
 #[async_trait]
 impl ChangeLog for FirestoreStore {
-    /// Billed: one read for each entry, which is one commit or 200 changes of a larger one, and one
-    /// or two more.
+    /// Billed: one read for each entry, which is one commit or 200 changes of a larger one, and up to
+    /// three more. Entries that do not fit into the limit are read too: fewer than fit, for it begins
+    /// with as many as hold `limit` changes if all are full, and asks for twice as many each time.
     async fn read_changes(
         &self,
         context: &CallContext,
@@ -104,8 +107,10 @@ impl FirestoreStore {
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
         let (mut changes, mut from, mut newest, mut more) =
             (Vec::new(), read_to(after), None, true);
+        let mut asked = most.div_ceil(log::MOST_OPS);
         while more && changes.len() < most {
-            let page = PAGE.min(most - changes.len());
+            let page = asked.min(PAGE).min(most - changes.len());
+            asked *= 2;
             let from_value = ValueType::IntegerValue(from.cast_signed());
             let scan = Scan::of(&self.names.changes)
                 .filter(NUMBER, Op::GreaterThan, model::value(from_value))
@@ -207,42 +212,43 @@ impl FirestoreStore {
     }
 
     /// Drops entries that nobody needs, every so often: the newest `change_log_keep` stay, and all
-    /// that the slowest consumer has not read. What fails is left to the next time.
+    /// that the slowest consumer has not read. It follows a commit that made the entries after
+    /// `before` up to `head`, which it cannot fail: what fails, or takes more than five seconds or
+    /// the time that the caller has left, is left to the next time.
     ///
-    /// Billed: for one commit in `change_log_keep / 4`, or in 250, one read for each consumer and
-    /// two more, one delete for each entry that is dropped, and one write for 400 of them.
-    pub(super) async fn trim(&self, call: Call<'_>, tenant: &TenantId, head: u64) {
+    /// Billed: for one entry in `change_log_keep / 4`, or in 250, one read for each consumer and
+    /// one or two more, and where something is dropped one write and one delete for each entry, of
+    /// up to 400.
+    pub(super) async fn trim(&self, call: Call<'_>, tenant: &TenantId, before: u64, head: u64) {
         let keep = u64::from(self.settings.change_log_keep);
         let between = (keep / 4).clamp(1, BETWEEN);
-        // Neighbouring numbers come far apart, whatever the step from one commit to the next.
-        let mixed = head.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        if head <= keep || !mixed.is_multiple_of(between) {
+        // Neighbouring numbers come far apart, so that entries of one commit do not count as one.
+        let mixed = |number: u64| number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        if head <= keep || !(before + 1..=head).any(|n| mixed(n).is_multiple_of(between)) {
             return;
         }
-        if let Err(error) = self.trim_to(call, tenant, head - keep).await {
-            tracing::warn!(%error, "a change log was not trimmed");
+        let deadline = call.context.and_then(|context| context.deadline);
+        let most = deadline.map_or(TRIM, |by| by.remaining(self.clock.monotonic()).min(TRIM));
+        let own = Call { operation: call.operation, context: None };
+        match tokio::time::timeout(most, Box::pin(self.trim_to(own, tenant, head - keep))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a change log was not trimmed"),
+            Err(_) => tracing::warn!("a change log was not trimmed in time"),
         }
     }
 
     async fn trim_to(&self, call: Call<'_>, tenant: &TenantId, cut: u64) -> Result<()> {
-        let mut remains = self.remains(call, tenant).await?;
+        let remains = self.remains(call, tenant).await?;
         if remains.floor >= cut {
             return Ok(());
         }
         let consumers = self.all_consumers(call, tenant).await?;
         let cut = consumers.into_values().map(read_to).fold(cut, u64::min);
-        for _ in 0..ROUNDS {
-            if remains.floor >= cut {
-                break;
-            }
-            match self.drop_entries(call, tenant, remains, cut).await {
-                Ok(after) => remains = after,
-                // Whoever was quicker does it.
-                Err(Refused::Contended) => break,
-                Err(Refused::Error(error)) => return Err(error),
-            }
+        match self.drop_entries(call, tenant, remains, cut).await {
+            // Whoever was quicker does it.
+            Ok(_) | Err(Refused::Contended) => Ok(()),
+            Err(Refused::Error(error)) => Err(error),
         }
-        Ok(())
     }
 
     /// Drops some of the entries up to a number; the answer has the new floor.
@@ -258,13 +264,20 @@ impl FirestoreStore {
         }
         let floor = cut.min(remains.floor + DROP);
         let name = self.remains_name(call, tenant).await?;
-        let mut writes: Vec<_> = (remains.floor + 1..=floor)
+        let mut deletes: Vec<_> = (remains.floor + 1..=floor)
             .map(|number| Write::delete(entry_name(&self.names, tenant, number)))
             .collect();
-        let after = Remains { floor, ..remains };
-        writes.push(after.write(name));
-        let times = self.wire.commit(call, writes, Vec::new()).await?;
-        Ok(Remains { updated_at: times.last().copied(), ..after })
+        let mut fits = self.fitting(&deletes);
+        loop {
+            deletes.truncate(fits);
+            let after = Remains { floor: remains.floor + deletes.len() as u64, ..remains };
+            let mut writes = deletes.clone();
+            writes.push(after.write(name.clone()));
+            match self.wire.commit(call, writes, Vec::new()).await {
+                Ok(times) => return Ok(Remains { updated_at: times.last().copied(), ..after }),
+                Err(refused) => fits = fewer(&refused, deletes.len()).ok_or(refused)?,
+            }
+        }
     }
 
     /// Tells readers to rebuild: a last entry that says so. The answer is its number, up to which
@@ -331,8 +344,8 @@ impl FirestoreStore {
         let found = self.scan(call, &self.names.tenant(tenant), scan).await?;
         let all = found.len() < PAGE;
         if !found.is_empty() {
-            let writes = found.into_iter().map(|found| Write::delete(found.name)).collect();
-            self.commit_plain(call, writes).await?;
+            let writes = found.into_iter().map(|found| Write::delete(found.name));
+            self.commit_apart(call, &writes.collect::<Vec<_>>(), PAGE).await?;
         }
         Ok(all)
     }

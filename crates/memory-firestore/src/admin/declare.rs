@@ -7,6 +7,7 @@ use memory_core::{CallContext, Error, Result, TenantId};
 
 use super::upkeep::{made_anew, memory_mask};
 use crate::BACKEND;
+use crate::batch::fewer;
 use crate::commit::{pause, too_contended};
 use crate::fields as f;
 use crate::model;
@@ -62,8 +63,8 @@ impl FirestoreStore {
         let parent = self.names.tenant(tenant);
         let mask = memory_mask();
         let (mut rewritten, mut after) = (0, None::<String>);
-        let mut lost = 0;
-        loop {
+        let (mut lost, mut most) = (0, usize::MAX);
+        'pages: loop {
             let query = query::all(&self.names, after.as_deref(), PAGE, &mask);
             let found = self.wire.query(call, &parent, query, Entries::FREE).await?;
             let Some(last) = found.last().map(|found| found.name.clone()) else {
@@ -71,18 +72,27 @@ impl FirestoreStore {
             };
             let writes = found.iter().filter_map(|found| self.rewrite(found).transpose());
             let writes: Vec<_> = writes.collect::<Result<_>>()?;
-            let count = writes.len() as u64;
-            if count > 0 {
-                match self.wire.commit(call, writes, Vec::new()).await {
-                    Ok(_) => rewritten += count,
-                    Err(Refused::Error(error)) => return Err(error),
-                    // One of them was written meanwhile: the same page once more.
-                    Err(Refused::Contended) if lost < self.settings.contention_attempts => {
+            let mut left = &writes[..];
+            while !left.is_empty() {
+                let some = &left[..most.min(left.len())];
+                let some = &some[..self.fitting(some)];
+                let sent = self.wire.commit(call, some.to_vec(), Vec::new()).await;
+                let Err(refused) = sent else {
+                    rewritten += some.len() as u64;
+                    left = &left[some.len()..];
+                    continue;
+                };
+                match (fewer(&refused, some.len()), refused) {
+                    (Some(fewer), _) => most = fewer,
+                    (None, Refused::Error(error)) => return Err(error),
+                    // One of them was written meanwhile: the same page once more, of which what
+                    // was rewritten is read and not written.
+                    (None, Refused::Contended) if lost < self.settings.contention_attempts => {
                         pause(self, call, lost).await;
                         lost += 1;
-                        continue;
+                        continue 'pages;
                     }
-                    Err(Refused::Contended) => return Err(too_contended()),
+                    (None, Refused::Contended) => return Err(too_contended()),
                 }
             }
             lost = 0;

@@ -12,6 +12,7 @@ use memory_core::traits::{FencingToken, Lease, LeaseStore};
 use memory_core::{CallContext, Error, ErrorKind, LeaseName, Result, TenantId, Timestamp};
 use proto::value::ValueType;
 
+use super::remains::Remains;
 use super::scan::Scan;
 use crate::commit::{pause, too_contended};
 use crate::error::corrupt;
@@ -81,7 +82,7 @@ fn check_life(life: Duration) -> Result<()> {
 
 #[async_trait]
 impl LeaseStore for FirestoreStore {
-    /// Billed: one read and one write; one read more for the first grant of a name.
+    /// Billed: one read and one write; one of each more for the first grant of a name.
     async fn acquire(
         &self,
         context: &CallContext,
@@ -161,13 +162,11 @@ impl FirestoreStore {
                 None => {
                     let remains = self.remains(call, tenant).await?;
                     let token = remains.token + 1;
-                    let mut writes =
-                        vec![document(name.clone(), token, expires_at).if_exists(false)];
-                    // The number holds only while no erasure drops another lease of the name.
-                    if self.verifies(call).await? {
-                        writes.push(remains.verify(self.remains_name(call, tenant).await?));
-                    }
-                    (token, writes)
+                    let write = document(name.clone(), token, expires_at).if_exists(false);
+                    // The number holds only while no erasure drops another lease of the name; and
+                    // an erasure that is about to drop the tenant sees that it was given out.
+                    let taken = Remains { token, ..remains };
+                    (token, vec![write, taken.write(self.remains_name(call, tenant).await?)])
                 }
             };
             match self.wire.commit(call, writes, Vec::new()).await {

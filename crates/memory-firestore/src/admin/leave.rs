@@ -5,6 +5,7 @@ use memory_core::{Result, TenantId};
 
 use super::remains::Remains;
 use super::scan::Scan;
+use crate::batch::fewer;
 use crate::commit::{pause, too_contended};
 use crate::guard::TenantState;
 use crate::store::FirestoreStore;
@@ -35,6 +36,12 @@ impl FirestoreStore {
 
     async fn try_leave(&self, call: Call<'_>, tenant: &TenantId) -> Result<(), Refused> {
         if self.has_memories(call, tenant).await? {
+            // An erasure that was cut short may have left it unlisted.
+            let state = self.tenant_now(call, tenant).await?;
+            if !state.listed {
+                let new = TenantState { listed: true, ..(*state).clone() };
+                self.replace_tenant(call, tenant, &state, new, Vec::new()).await?;
+            }
             return Ok(());
         }
         let mut state = self.tenant_now(call, tenant).await?;
@@ -67,8 +74,13 @@ impl FirestoreStore {
         let after =
             Remains { born: remains.floor, version: remains.version.max(version), ..remains };
         let mut writes = Vec::new();
+        // The first grant of a lease changes the numbers: none has been since they were read.
         if after != remains {
             writes.push(after.write(self.remains_name(call, tenant).await?));
+        } else if state.updated_at.is_some() {
+            let name = self.remains_name(call, tenant).await?;
+            let verifies = self.verifies(call).await?;
+            writes.push(if verifies { remains.verify(name) } else { remains.write(name) });
         }
         if let Some(time) = state.updated_at {
             writes.push(Write::delete(self.names.tenant(tenant)).if_updated_at(time));
@@ -103,13 +115,23 @@ impl FirestoreStore {
                 return Ok(true);
             };
             let after = Remains { token: token.max(remains.token), ..*remains };
-            let last = leases.len() < LEASES;
-            let mut writes: Vec<_> = leases
+            let mut last = leases.len() < LEASES;
+            let mut deletes: Vec<_> = leases
                 .into_iter()
                 .map(|lease| Write::delete(lease.name).if_updated_at(lease.updated_at))
                 .collect();
-            writes.push(after.write(self.remains_name(call, tenant).await?));
-            let times = self.wire.commit(call, writes, Vec::new()).await?;
+            let name = self.remains_name(call, tenant).await?;
+            let mut fits = self.fitting(&deletes);
+            let times = loop {
+                last &= fits >= deletes.len();
+                deletes.truncate(fits);
+                let mut writes = deletes.clone();
+                writes.push(after.write(name.clone()));
+                match self.wire.commit(call, writes, Vec::new()).await {
+                    Ok(times) => break times,
+                    Err(refused) => fits = fewer(&refused, deletes.len()).ok_or(refused)?,
+                }
+            };
             *remains = Remains { updated_at: times.last().copied(), ..after };
             if last {
                 return Ok(true);

@@ -35,7 +35,7 @@ pub(super) const NUMBER: &str = "n";
 /// The changes of an entry, as JSON.
 const OPS: &str = "ops";
 /// Most changes of one entry: a JSON text of 200 of the longest ids is far below a document's limit.
-const MOST_OPS: usize = 200;
+pub(super) const MOST_OPS: usize = 200;
 /// Bits of a position below the entry's number, and the place of an entry's last change.
 const BITS: u32 = 16;
 const LAST: u64 = (1 << BITS) - 1;
@@ -108,7 +108,7 @@ impl FirestoreStore {
     /// is off.
     ///
     /// Billed: nothing where the newest number is remembered, else one read, or two where the log
-    /// is empty. Every so often a trim: see [`FirestoreStore::trim`].
+    /// is empty.
     pub(crate) async fn log_turn(
         &self,
         call: Call<'_>,
@@ -117,9 +117,23 @@ impl FirestoreStore {
         if !self.settings.change_log {
             return Ok(None);
         }
-        let turn = self.turn(call, tenant).await?;
-        self.trim(call, tenant, turn.head).await;
-        Ok(Some(turn))
+        self.turn(call, tenant).await.map(Some)
+    }
+
+    /// After the commit of a turn, if there was one: ends it as [`LogTurn::done`] does, and lets the
+    /// next have theirs. Every so often a trim follows: see [`FirestoreStore::trim`].
+    pub(crate) async fn log_done(
+        &self,
+        call: Call<'_>,
+        tenant: &TenantId,
+        turn: Option<LogTurn>,
+        ops: usize,
+    ) -> Option<ChangePosition> {
+        let turn = turn?;
+        let (before, head) = (turn.number(), turn.after(ops));
+        let position = turn.done(ops);
+        self.trim(call, tenant, before, head).await;
+        Some(position)
     }
 
     /// As [`FirestoreStore::log_turn`], also where the log is off.

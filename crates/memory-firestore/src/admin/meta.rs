@@ -48,6 +48,9 @@ impl StoreMeta for FirestoreStore {
         .await
     }
 
+    /// Vectors of a space that is dropped stay in the documents until the items are put anew or the
+    /// space is named again.
+    ///
     /// Billed: one read and one write; one read more for each space that is new to the tenant, and
     /// one for its first; a read and a write for each vector that such a space had left behind when
     /// it was dropped; with the change log one write more.
@@ -106,11 +109,8 @@ impl StoreMeta for FirestoreStore {
             let mut all: Vec<_> = tombstones.iter().map(digits).collect();
             all.sort();
             all.dedup();
-            for some in all.chunks(BATCH) {
-                let writes = some.iter().map(|digits| tombstone_write(&self.names, digits));
-                self.commit_plain(call, writes.collect()).await?;
-            }
-            Ok(())
+            let writes = all.iter().map(|digits| tombstone_write(&self.names, digits));
+            self.commit_apart(call, &writes.collect::<Vec<_>>(), BATCH).await
         })
         .await
     }
@@ -164,7 +164,7 @@ impl FirestoreStore {
         wanted: &TenantSpaces,
     ) -> Result<TenantSpaces> {
         let tenant = &context.tenant;
-        for attempt in 0..self.settings.contention_attempts {
+        'attempts: for attempt in 0..self.settings.contention_attempts {
             let state = self.tenant_now(call, tenant).await?;
             if state.spaces.version != wanted.version {
                 return Err(Error::new(
@@ -175,7 +175,14 @@ impl FirestoreStore {
             // What a space left behind when it was dropped does not come back with it.
             for space in wanted.active.iter().chain(&wanted.next) {
                 if state.spaces.find(&space.id()).is_none() {
-                    crate::vectors::forget(self, call, tenant, space).await?;
+                    match crate::vectors::forget(self, call, tenant, &state, space).await {
+                        Ok(()) => {}
+                        Err(Refused::Error(error)) => return Err(error),
+                        Err(Refused::Contended) => {
+                            pause(self, call, attempt).await;
+                            continue 'attempts;
+                        }
+                    }
                 }
             }
             // No version of a tenant that was erased and came back fits an old one.
@@ -194,7 +201,7 @@ impl FirestoreStore {
             };
             match self.replace_tenant(call, tenant, &state, new, entries).await {
                 Ok(_) => {
-                    turn.map(|turn| turn.done(reset.len()));
+                    self.log_done(call, tenant, turn, reset.len()).await;
                     return Ok(spaces);
                 }
                 Err(Refused::Error(error)) => return Err(error),

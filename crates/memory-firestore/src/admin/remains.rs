@@ -27,7 +27,7 @@ pub(super) struct Remains {
     pub(super) floor: u64,
     /// The floor when the tenant was last erased: who has read nothing has missed nothing up to it.
     pub(super) born: u64,
-    /// The greatest token of a lease whose document is gone.
+    /// The greatest token of a lease whose document is gone, and of a first grant of a name.
     pub(super) token: u64,
     /// The greatest version of spaces whose document is gone.
     pub(super) version: u64,

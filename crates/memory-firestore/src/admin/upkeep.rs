@@ -69,7 +69,8 @@ impl StoreUpkeep for FirestoreStore {
     /// content, payload and vectors: whether each can be read, and whether what is kept for its
     /// indexes agrees with the rest. Ends after 20 faults.
     ///
-    /// Billed: one read for each memory and each tenant.
+    /// Billed: one read for the store; for each tenant two reads and one for each memory, and one
+    /// more where its memories are none or a multiple of 300.
     async fn verify(&self) -> Result<VerifyReport> {
         self.run("verify", None, async |call| self.check_all(call).await).await
     }

@@ -296,7 +296,7 @@ impl Work<'_> {
         } else {
             store.commit_guarded(call, tenant, state, sent).await?
         };
-        self.position = turn.map(|turn| turn.done(log.len()));
+        self.position = store.log_done(call, tenant, turn, log.len()).await;
         store.sizes.wrote(tenant, times.len());
         Ok(writes
             .iter()

@@ -8,11 +8,12 @@ use memory_core::{CallContext, Result};
 
 use super::Part;
 use crate::admin::{Op, Scan};
+use crate::batch;
 use crate::commit::{RESULT, USERS, pause, too_contended};
 use crate::model;
 use crate::names::last;
 use crate::store::FirestoreStore;
-use crate::wire::{Call, Refused, Write};
+use crate::wire::{Call, Found, Refused, Write};
 
 /// Clears some of the answers that name memories of the scope: a user's lose what they say, so that
 /// a repetition is told so, and a tenant's go. What was kept since the erasure began stays.
@@ -38,26 +39,37 @@ pub(super) async fn clear(
             EraseScope::Tenant => scan,
         };
         let found = store.scan(call, &parent, scan).await?;
-        let next = (found.len() == most).then(|| found.last().map(|f| last(&f.name).to_owned()));
-        let gone = found.into_iter().filter(|found| found.updated_at <= server);
-        let writes: Vec<_> = gone
+        let name = |found: &Found| last(&found.name).to_owned();
+        let mut next = found.last().filter(|_| found.len() == most).map(name);
+        let gone: Vec<_> = found.into_iter().filter(|found| found.updated_at <= server).collect();
+        let mut writes: Vec<_> = gone
+            .iter()
             .map(|found| {
                 let write = match scope {
-                    EraseScope::User(_) => cleared(found.name),
-                    EraseScope::Tenant => Write::delete(found.name),
+                    EraseScope::User(_) => cleared(found.name.clone()),
+                    EraseScope::Tenant => Write::delete(found.name.clone()),
                 };
                 write.if_updated_at(found.updated_at)
             })
             .collect();
-        let part = Part { erased: 0, next: next.flatten() };
         if writes.is_empty() {
-            return Ok(part);
+            return Ok(Part { erased: 0, next });
         }
-        match store.wire.commit(call, writes, Vec::new()).await {
-            Ok(_) => return Ok(part),
-            Err(Refused::Error(error)) => return Err(error),
+        let mut fits = store.fitting(&writes);
+        let refused = loop {
+            if fits < writes.len() {
+                writes.truncate(fits);
+                next = gone.get(fits - 1).map(name);
+            }
+            let sent = store.wire.commit(call, writes.clone(), Vec::new()).await;
+            let Err(refused) = sent else { return Ok(Part { erased: 0, next }) };
+            let Some(fewer) = batch::fewer(&refused, writes.len()) else { break refused };
+            fits = fewer;
+        };
+        match refused {
+            Refused::Error(error) => return Err(error),
             // The service removed one whose time was over, or a new commit has taken its place.
-            Err(Refused::Contended) => pause(store, call, attempt).await,
+            Refused::Contended => pause(store, call, attempt).await,
         }
     }
     Err(too_contended())

@@ -7,8 +7,10 @@ use memory_core::{EmbeddingSpace, ErrorKind, Result, TenantId};
 use proto::structured_query as query;
 
 use super::note_unreadable;
+use crate::batch;
 use crate::commit::{pause, too_contended};
 use crate::fields as f;
+use crate::guard::TenantState;
 use crate::model::{self, Row};
 use crate::store::FirestoreStore;
 use crate::wire::{Call, Entries, Found, Refused, Write};
@@ -17,9 +19,13 @@ use crate::wire::{Call, Entries, Found, Refused, Write};
 /// names it again: what comes back without having been embedded anew is older than it seems.
 ///
 /// Nobody keeps vectors in a space that is not named, so there are fewer of them with every step.
-/// Items and revisions stay as they are.
+/// Each step holds only while the tenant's document is as `state` has it: once another process has
+/// named the space, its vectors are new ones. Items and revisions stay as they are.
 ///
-/// Billed: one read and one write for each vector; one read where there is none.
+/// Billed: one read and one write for each vector; one read where there is none. A step that meets
+/// other writers reads the tenant's document and its items again.
+///
+/// [`Refused::Contended`]: the tenant's document is another one now.
 ///
 /// # Cancellation
 /// What was removed stays removed.
@@ -27,11 +33,12 @@ pub(crate) async fn forget(
     store: &FirestoreStore,
     call: Call<'_>,
     tenant: &TenantId,
+    state: &TenantState,
     space: &EmbeddingSpace,
-) -> Result<()> {
+) -> Result<(), Refused> {
     let (short, field) = (model::short_name(&space.id()), model::vector_field(&space.id()));
     let parent = store.names.tenant(tenant);
-    let mut lost = 0;
+    let (mut lost, mut most) = (0, usize::MAX);
     while lost < store.settings.contention_attempts {
         let left = having(store, &short);
         let found = store.wire.query(call, &parent, left, Entries::FREE).await?;
@@ -39,16 +46,27 @@ pub(crate) async fn forget(
             return Ok(());
         }
         let writes = found.iter().map(|found| without(store, found, &short, &field));
-        match store.wire.commit(call, writes.collect::<Result<_>>()?, Vec::new()).await {
-            Ok(_) => lost = 0,
-            Err(Refused::Error(error)) => return Err(error),
-            Err(Refused::Contended) => {
+        let mut writes = writes.collect::<Result<Vec<_>>>()?;
+        let refused = loop {
+            writes.truncate(most.min(store.fitting(&writes)));
+            let sent = store.commit_beside(call, tenant, state, writes.clone()).await;
+            let Err(refused) = sent else { break None };
+            let Some(fewer) = batch::fewer(&refused, writes.len()) else { break Some(refused) };
+            most = fewer;
+        };
+        match refused {
+            None => lost = 0,
+            Some(Refused::Error(error)) => return Err(Refused::Error(error)),
+            Some(Refused::Contended) => {
                 pause(store, call, lost).await;
                 lost += 1;
+                if store.tenant_now(call, tenant).await?.updated_at != state.updated_at {
+                    return Err(Refused::Contended);
+                }
             }
         }
     }
-    Err(too_contended())
+    Err(Refused::Error(too_contended()))
 }
 
 /// Some of the items that have a vector in a space, expired ones too.

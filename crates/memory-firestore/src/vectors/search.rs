@@ -15,6 +15,7 @@ use super::fill::{Answer, Fill, MOST, Next, REMOVALS};
 use super::sizes::Size;
 use super::{check_dimensions, note_unreadable, with_space};
 use crate::admin::LogOp;
+use crate::batch::{self, WRITE_BYTES};
 use crate::error::corrupt;
 use crate::fields as f;
 use crate::model::{self, Row};
@@ -264,7 +265,7 @@ impl Search<'_> {
                     .with_context("document", crate::names::last(&found.name).to_owned())
             })?;
         let score = score(self.query.space.metric(), distance);
-        Ok(Seen::Hit(IndexHit { id, revision, score, terms: Vec::new(), item }))
+        Ok(Seen::Hit(IndexHit { id, revision, score, terms: Vec::new(), item, context: None }))
     }
 
     /// Best first, equal scores by id, cut to the limit; records with the first of them.
@@ -282,8 +283,14 @@ impl Search<'_> {
     /// those of its request: the next answer shows what is left.
     async fn remove(&self, expired: Vec<Found>) -> Result<()> {
         let (store, call, tenant) = (self.store, self.call, &self.context.tenant);
-        let most = usize::try_from(store.settings.sweep_batch).unwrap_or(usize::MAX);
-        for part in expired.chunks(most) {
+        let mut most = usize::try_from(store.settings.sweep_batch).unwrap_or(usize::MAX);
+        let mut left = &expired[..];
+        while !left.is_empty() {
+            let part = &left[..most.min(left.len())];
+            // A delete, and an entry of the change log.
+            let size = |found: &Found| (found.name.len() + WRITE_BYTES) * 2;
+            let fits = batch::fitting(store.batch_bytes(), part.iter().map(size));
+            let part = &part[..fits];
             let mut writes: Vec<_> = part
                 .iter()
                 .map(|found| Write::delete(found.name.clone()).if_updated_at(found.updated_at))
@@ -298,13 +305,18 @@ impl Search<'_> {
             }
             match store.wire.commit(call, writes, Vec::new()).await {
                 Ok(_) => {
-                    if let Some(turn) = turn {
-                        turn.done(ops.len());
-                    }
+                    store.log_done(call, tenant, turn, ops.len()).await;
                 }
-                Err(Refused::Contended) => {}
-                Err(Refused::Error(error)) => return Err(error),
+                Err(refused) => match (batch::fewer(&refused, part.len()), refused) {
+                    (Some(fewer), _) => {
+                        most = fewer;
+                        continue;
+                    }
+                    (None, Refused::Contended) => {}
+                    (None, Refused::Error(error)) => return Err(error),
+                },
             }
+            left = &left[part.len()..];
         }
         Ok(())
     }

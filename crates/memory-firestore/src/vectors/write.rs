@@ -11,6 +11,7 @@ use memory_core::{
 
 use super::{check_dimensions, check_space, note_unreadable, with_space};
 use crate::admin::LogOp;
+use crate::batch;
 use crate::commit::{pause, too_contended};
 use crate::fields as f;
 use crate::guard::TenantState;
@@ -245,15 +246,37 @@ impl<'a> Work<'a> {
 
     /// Writes one request's worth, and looks again where it meets other writers: each item is
     /// decided about anew then.
+    ///
+    /// A request that is more than the service takes is sent in smaller ones, down to single items.
     async fn write(&mut self, part: Vec<(Target<'_>, Row)>) -> Result<()> {
-        let (store, call, tenant) = (self.store, self.call, &self.context.tenant);
         let (targets, rows): (Vec<_>, Vec<_>) = part.into_iter().unzip();
         let mut rows: Vec<Option<Row>> = rows.into_iter().map(Some).collect();
+        let (mut done, mut most) = (0, targets.len());
+        while done < targets.len() {
+            let end = targets.len().min(done + most);
+            let sent = self.write_some(&targets[done..end], &mut rows[done..end]).await;
+            match sent {
+                Ok(()) => done = end,
+                Err(error) => {
+                    let refused = Refused::Error(error);
+                    match (batch::fewer(&refused, end - done), refused) {
+                        (Some(fewer), _) => most = fewer,
+                        (None, Refused::Error(error)) => return Err(error),
+                        (None, Refused::Contended) => return Err(too_contended()),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_some(&mut self, targets: &[Target<'_>], rows: &mut [Option<Row>]) -> Result<()> {
+        let (store, call, tenant) = (self.store, self.call, &self.context.tenant);
         for attempt in 0..store.settings.contention_attempts {
             let now = store.clock.now();
             let edits: Vec<_> = targets
                 .iter()
-                .zip(&rows)
+                .zip(&*rows)
                 .filter_map(|(target, row)| self.edit(target, row.as_ref()?, now))
                 .collect();
             match self.send(edits).await {
@@ -265,7 +288,7 @@ impl<'a> Work<'a> {
             self.state = store.tenant_now(call, tenant).await?;
             self.state.check_fence(self.context)?;
             check_space(&self.state, self.space)?;
-            rows = self.rows(&targets).await?;
+            rows.clone_from_slice(&self.rows(targets).await?);
         }
         Err(too_contended())
     }
@@ -289,9 +312,7 @@ impl<'a> Work<'a> {
             writes.extend(turn.writes(&store.names, tenant, &ops)?);
         }
         store.commit_guarded(call, tenant, &self.state, writes).await?;
-        if let Some(turn) = turn {
-            turn.done(ops.len());
-        }
+        store.log_done(call, tenant, turn, ops.len()).await;
         store.sizes.changed(tenant, &self.short, change);
         self.done.extend(done);
         Ok(())

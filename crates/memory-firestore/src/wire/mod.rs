@@ -6,6 +6,7 @@
 mod channels;
 mod entries;
 mod messages;
+mod send;
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -15,20 +16,18 @@ use std::time::Duration;
 use futures::TryStreamExt as _;
 use googleapis_tonic_google_firestore_v1::google::firestore::v1 as proto;
 use memory_core::traits::{CredentialProvider, Ledger, Usage};
-use memory_core::{CallContext, Clock, Error, ErrorKind, Outcome, Result};
+use memory_core::{CallContext, Clock, Error, ErrorKind, Result};
 use prost::Message as _;
-use proto::firestore_client::FirestoreClient;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Channel;
-use tonic::{Request, Status};
 
 use crate::BACKEND;
-use crate::error::{Effect, map};
+use crate::error::Effect;
 use crate::settings::FirestoreSettings;
 use channels::Channels;
 pub(crate) use entries::Entries;
 use messages::CommitRequest;
 pub(crate) use messages::{Operation, Write, micros, timestamp};
+use send::{Failed, client, commit_on, is_contention};
 
 /// What the credentials must allow.
 const SCOPE: &str = "https://www.googleapis.com/auth/datastore";
@@ -174,7 +173,8 @@ impl Wire {
             mask: mask.map(|paths| proto::DocumentMask { field_paths: paths.to_vec() }),
             consistency_selector: None,
         };
-        let sent = self.attempt(call, Effect::Reads, request, async |channel, request| {
+        let least = Usage::reads(1);
+        let sent = self.attempt(call, Effect::Reads, least, request, async |channel, request| {
             Ok(client(channel).get_document(request).await?.into_inner())
         });
         let (found, bytes) = match sent.await {
@@ -225,7 +225,7 @@ impl Wire {
             consistency_selector: selector,
         };
         let answers: Vec<proto::BatchGetDocumentsResponse> = self
-            .send(call, Effect::Reads, request, async |channel, request| {
+            .send(call, Usage::reads(count as u64), request, async |channel, request| {
                 client(channel).batch_get_documents(request).await?.into_inner().try_collect().await
             })
             .await?;
@@ -271,7 +271,7 @@ impl Wire {
         query: proto::StructuredQuery,
         entries: Entries,
     ) -> Result<Vec<Found>> {
-        let answers = self.run_query(call, parent, query, None).await?;
+        let answers = self.run_query(call, parent, query, None, entries).await?;
         Ok(self.billed(call, answers, entries))
     }
 
@@ -283,7 +283,7 @@ impl Wire {
         query: proto::StructuredQuery,
         entries: impl Future<Output = Entries>,
     ) -> Result<Vec<Found>> {
-        let answers = self.run_query(call, parent, query, None);
+        let answers = self.run_query(call, parent, query, None, Entries::FREE);
         let (answers, entries) = futures::join!(answers, entries);
         Ok(self.billed(call, answers?, entries))
     }
@@ -297,7 +297,7 @@ impl Wire {
         query: proto::StructuredQuery,
         at: &mut Option<prost_types::Timestamp>,
     ) -> Result<Vec<Found>> {
-        let answers = self.run_query(call, parent, query, *at).await?;
+        let answers = self.run_query(call, parent, query, *at, Entries::FREE).await?;
         if at.is_none() {
             *at = answers.iter().rev().find_map(|answer| answer.read_time);
         }
@@ -310,6 +310,7 @@ impl Wire {
         parent: &str,
         query: proto::StructuredQuery,
         at: Option<prost_types::Timestamp>,
+        entries: Entries,
     ) -> Result<Vec<proto::RunQueryResponse>> {
         let request = proto::RunQueryRequest {
             parent: parent.to_owned(),
@@ -320,7 +321,9 @@ impl Wire {
         if let Some(recorder) = &self.recorder {
             recorder.record("RunQuery", &request.encode_to_vec());
         }
-        self.send(call, Effect::Reads, request, async |channel, request| {
+        // Of an answer that does not come nothing else is known.
+        let least = Usage::reads(1 + entries.reads());
+        self.send(call, least, request, async |channel, request| {
             client(channel).run_query(request).await?.into_inner().try_collect().await
         })
         .await
@@ -374,7 +377,7 @@ impl Wire {
             recorder.record("RunAggregationQuery", &request.encode_to_vec());
         }
         let answers: Vec<proto::RunAggregationQueryResponse> = self
-            .send(call, Effect::Reads, request, async |channel, request| {
+            .send(call, Usage::reads(1), request, async |channel, request| {
                 client(channel)
                     .run_aggregation_query(request)
                     .await?
@@ -430,22 +433,15 @@ impl Wire {
                 .with_operation(call.operation),
             ));
         }
-        let sent = self.attempt(call, Effect::Writes, request, commit_on).await;
-        let response = match sent {
+        let usage = Usage::writes(updates, deletes).with_bytes(bytes as u64);
+        let response = match self.attempt(call, Effect::Writes, usage, request, commit_on).await {
             Ok(response) => response,
             Err(Failed::Status(status)) if is_contention(&status) => {
                 return Err(Refused::Contended);
             }
-            Err(failed) => {
-                let error = failed.into_error(call, Effect::Writes);
-                if error.outcome() == Outcome::Unknown {
-                    // It may have happened, and be billed.
-                    self.spend(call, Usage::writes(updates, deletes).with_bytes(bytes as u64));
-                }
-                return Err(Refused::Error(error));
-            }
+            Err(failed) => return Err(Refused::Error(failed.into_error(call, Effect::Writes))),
         };
-        self.spend(call, Usage::writes(updates, deletes).with_bytes(bytes as u64));
+        self.spend(call, usage);
         Ok(response
             .write_results
             .iter()
@@ -456,7 +452,7 @@ impl Wire {
     /// Ends a transaction that writes nothing.
     pub(crate) async fn rollback(&self, call: Call<'_>, transaction: Vec<u8>) -> Result<()> {
         let request = proto::RollbackRequest { database: self.database.clone(), transaction };
-        self.send(call, Effect::Reads, request, async |channel, request| {
+        self.send(call, Usage::default(), request, async |channel, request| {
             client(channel).rollback(request).await.map(|_| ())
         })
         .await
@@ -483,72 +479,13 @@ impl Wire {
             ..Default::default()
         };
         let answer = self
-            .send(call, Effect::Reads, request, async |channel, request| {
+            .send(call, Usage::reads(1), request, async |channel, request| {
                 Ok(client(channel).list_documents(request).await?.into_inner())
             })
             .await?;
         self.spend(call, Usage::reads((answer.documents.len() as u64).max(1)));
         let names = answer.documents.into_iter().map(|document| document.name).collect();
         Ok((names, answer.next_page_token))
-    }
-
-    async fn send<Q, A>(
-        &self,
-        call: Call<'_>,
-        effect: Effect,
-        request: Q,
-        run: impl AsyncFnOnce(Channel, Request<Q>) -> Result<A, Status>,
-    ) -> Result<A> {
-        let answer = self.attempt(call, effect, request, run).await;
-        answer.map_err(|failed| failed.into_error(call, effect))
-    }
-
-    /// Sends a request once.
-    async fn attempt<Q, A>(
-        &self,
-        call: Call<'_>,
-        effect: Effect,
-        request: Q,
-        run: impl AsyncFnOnce(Channel, Request<Q>) -> Result<A, Status>,
-    ) -> Result<A, Failed> {
-        let most = self.allowance(call)?;
-        self.ledger.admit(BACKEND, call.operation)?;
-        let sent = std::sync::atomic::AtomicBool::new(false);
-        // A request's state machine is large, and several can stand in one call: on the heap, where
-        // one allocation is nothing beside a round trip.
-        let work = Box::pin(async {
-            let bearer = if self.emulated {
-                // No token of the real service goes over a line in plain text.
-                "Bearer owner".to_owned()
-            } else {
-                format!("Bearer {}", self.credentials.token(&self.scopes).await?.expose())
-            };
-            let mut request = Request::new(request);
-            let mut bearer = MetadataValue::try_from(bearer).map_err(|_| {
-                Error::new(ErrorKind::PermissionDenied, "the token has odd letters")
-            })?;
-            bearer.set_sensitive(true);
-            request.metadata_mut().insert("authorization", bearer);
-            request.metadata_mut().insert("google-cloud-resource-prefix", self.routing.clone());
-            if let Some(project) = &self.quota_project {
-                request.metadata_mut().insert("x-goog-user-project", project.clone());
-            }
-            // The server is told a little more than is waited for: whoever gives up first says why,
-            // and this side knows whether something was sent.
-            request.set_timeout(most + GRACE);
-            sent.store(true, std::sync::atomic::Ordering::Relaxed);
-            run(self.channels.next(), request).await.map_err(Failed::Status)
-        });
-        match tokio::time::timeout(most, work).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                let mut error = Error::new(ErrorKind::Timeout, "Firestore did not answer in time");
-                if effect == Effect::Writes && sent.load(std::sync::atomic::Ordering::Relaxed) {
-                    error = error.with_unknown_outcome();
-                }
-                Err(Failed::Error(error))
-            }
-        }
     }
 
     /// How long a request may take.
@@ -562,68 +499,4 @@ impl Wire {
     fn spend(&self, call: Call<'_>, usage: Usage) {
         self.ledger.record(BACKEND, call.operation, usage);
     }
-}
-
-/// How much longer than the caller the server may think that a request is waited for.
-const GRACE: Duration = Duration::from_millis(250);
-
-/// Largest message either way: the service's limit of a request, and as much for an answer's part.
-const MOST_ANSWER: usize = 16 * 1024 * 1024;
-
-/// A request that failed: with the server's status, or before it was sent.
-enum Failed {
-    Status(Status),
-    Error(Error),
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl Failed {
-    fn into_error(self, call: Call<'_>, effect: Effect) -> Error {
-        match self {
-            Self::Status(status) => map(&status, effect),
-            Self::Error(error) => error,
-        }
-        .with_backend(BACKEND)
-        .with_operation(call.operation)
-    }
-}
-
-/// Whether a commit was refused for what its documents are, or for who else writes them: it did not
-/// happen then.
-fn is_contention(status: &Status) -> bool {
-    use tonic::Code;
-    match status.code() {
-        Code::FailedPrecondition | Code::AlreadyExists | Code::NotFound | Code::Aborted => true,
-        // What the emulator says of an update time that is newer than the document's.
-        Code::InvalidArgument => status.message().contains("base version"),
-        _ => false,
-    }
-}
-
-fn client(channel: Channel) -> FirestoreClient<Channel> {
-    FirestoreClient::new(channel)
-        .max_decoding_message_size(MOST_ANSWER)
-        .max_encoding_message_size(MOST_ANSWER)
-}
-
-/// The service's method `Commit`, with this crate's own message: the generated client has the
-/// published one alone.
-async fn commit_on(
-    channel: Channel,
-    request: Request<CommitRequest>,
-) -> Result<proto::CommitResponse, Status> {
-    let mut grpc = tonic::client::Grpc::new(channel)
-        .max_decoding_message_size(MOST_ANSWER)
-        .max_encoding_message_size(MOST_ANSWER);
-    grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
-    let codec = tonic_prost::ProstCodec::<CommitRequest, proto::CommitResponse>::default();
-    let path = tonic::codegen::http::uri::PathAndQuery::from_static(
-        "/google.firestore.v1.Firestore/Commit",
-    );
-    Ok(grpc.unary(request, path, codec).await?.into_inner())
 }

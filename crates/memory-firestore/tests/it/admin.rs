@@ -102,6 +102,11 @@ async fn no_number_is_given_out_again_after_an_erasure() {
             store.release(&context, &lease).await.unwrap();
             tokens.push(lease.token);
         }
+        // The first grant of another name has a number of its own, too.
+        let other = LeaseName::new("other").unwrap();
+        let lease = store.acquire(&context, &other, Duration::from_secs(9)).await.unwrap();
+        let lease = lease.expect("nobody holds it");
+        store.release(&context, &lease).await.unwrap();
         let spaces = store.set_spaces(&context, &wanted).await.unwrap();
         versions.push(spaces.version);
         add(store, &context, item("a", "x")).await.unwrap();

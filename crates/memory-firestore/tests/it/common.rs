@@ -223,6 +223,8 @@ pub(crate) struct Book {
     lines: Mutex<Vec<(&'static str, Usage)>>,
     asked: AtomicU64,
     spent: AtomicBool,
+    /// How many requests it admits before it refuses; 0 for no bound.
+    left: AtomicU64,
 }
 
 impl Book {
@@ -250,14 +252,26 @@ impl Book {
 
     /// Admits nothing from now on, or everything again.
     pub(crate) fn refuse(&self, refuse: bool) {
+        self.left.store(0, Ordering::SeqCst);
         self.spent.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Admits so many requests from now on, one at the least, and then nothing.
+    pub(crate) fn allow(&self, requests: u64) {
+        self.spent.store(false, Ordering::SeqCst);
+        self.left.store(requests, Ordering::SeqCst);
     }
 }
 
 impl Ledger for Book {
     fn admit(&self, _backend: &'static str, _operation: &'static str) -> Result<()> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        if self.spent.load(Ordering::SeqCst) {
+        let spent = self.spent.load(Ordering::SeqCst);
+        let step = |left: u64| left.checked_sub(1);
+        if self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step) == Ok(1) {
+            self.spent.store(true, Ordering::SeqCst);
+        }
+        if spent {
             return Err(Error::new(ErrorKind::RateLimited, "the budget of the test is spent")
                 .with_retryable(false));
         }

@@ -251,8 +251,7 @@ async fn transfers(guard: GuardMode, writers: usize, times: usize) {
     };
     // Of each pair of writers one moves back what the other has moved, but for the first.
     together(writers, |writer| {
-        let (store, context, history) =
-            (Arc::clone(&store), context.clone(), Arc::clone(&history));
+        let (store, context, history) = (Arc::clone(&store), context.clone(), Arc::clone(&history));
         async move {
             for _ in 0..times {
                 transfer(&store, &context, &history, writer % 2 == 1).await;
@@ -325,6 +324,15 @@ async fn shares_of_the_guard_keep_a_fence_as_well_as_the_tenants_document() {
     let bill = harness.book.total();
     let writers = 2 * WRITERS as u64;
     assert!(bill.writes < writers + 8 && bill.reads <= 8, "{bill:?}");
+
+    // Of those that others made each is looked at once, and no commit is sent twice.
+    let third = harness.another().await;
+    add(&third, &context, item("third", "x")).await.unwrap();
+    harness.book.take();
+    let added = add_at_once(&third, &context, names("h")).await;
+    assert!(added.iter().all(Result::is_ok), "{added:?}");
+    let bill = harness.book.total();
+    assert!(bill.writes < writers + 8 && (1..=8).contains(&bill.reads), "{bill:?}");
 
     let name = LeaseName::new("job").unwrap();
     let lease = other.acquire(&context, &name, std::time::Duration::from_secs(9)).await.unwrap();

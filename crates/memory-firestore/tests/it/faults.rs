@@ -7,3 +7,4 @@ mod outages;
 mod requests;
 mod restart;
 pub(crate) mod rig;
+mod spaces;

@@ -1,7 +1,7 @@
 //! What each operation is billed, as the ledger has it.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +11,20 @@ use memory_core::traits::{
     VectorQuery,
 };
 use memory_core::{
-    CallContext, Capability, CommitId, Direction, ErrorKind, Field, Filter, IdempotencyKey,
-    LeaseName, ManualClock, MemoryItem, MetaKey, MetaValue, Order, OrderField, Precondition,
-    Projection, Query, Result, UserId, Vectors, Write,
+    CallContext, Capability, CommitId, Direction as Along, ErrorKind, Field, Filter,
+    IdempotencyKey, LeaseName, ManualClock, MemoryItem, MetaKey, MetaValue, Order, OrderField,
+    Precondition, Projection, Query, Result, UserId, Vectors, Write,
 };
 use memory_firestore::{FirestoreParts, FirestoreSettings, FirestoreStore};
+use memory_testkit::FaultProxy;
 use memory_testkit::conformance::start;
+use memory_testkit::proxy::{Cut, Direction, Plan};
 
 use crate::common::{
-    Book, FirestoreHarness, Owner, add, commit, id, item, put, revision, tenant, with_vector,
+    Book, FirestoreHarness, Owner, add, commit, emulator, id, item, put, revision, tenant,
+    with_vector,
 };
+use crate::faults::rig::recovered;
 
 /// Reads, writes and deletes.
 fn billed(usage: Usage) -> (u64, u64, u64) {
@@ -121,7 +125,66 @@ async fn a_change_log_costs_one_write_more() {
     bed.book.take();
     let batch = store.read_changes(&acme, ChangePosition(0), 100).await.expect("changes");
     assert_eq!(batch.changes.len(), 13);
-    assert_eq!(billed(bed.book.total()), (3 + 1, 0, 0), "an entry a commit, and the newest");
+    // It asks for one entry, for two, and for four, of which there is none.
+    assert_eq!(billed(bed.book.total()), (3 + 1 + 1, 0, 0), "an entry a commit, and the floor");
+    // What a read does not bring is not read either, but for what comes with the last request.
+    let many = (0..450).map(|n| put(item(&format!("many {n}"), "x"), Precondition::Absent));
+    store.commit(&acme, commit(many.collect())).await.expect("a commit");
+    bed.book.take();
+    let rest = store.read_changes(&acme, batch.head, 150).await.expect("changes");
+    assert_eq!(rest.changes.len(), 150);
+    let bill = billed(bed.book.total());
+    assert_eq!(bill, (1 + 1 + 1, 0, 0), "one of three entries, the floor, the newest");
+    let rest = store.read_changes(&acme, batch.head, 450).await.expect("changes");
+    assert_eq!(rest.changes.len(), 450);
+    assert!(bed.book.total().reads <= 3 + 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_that_fail_on_their_way_are_billed_for_what_they_may_have_read() {
+    let Some(host) = emulator() else { return };
+    let upstream = host.to_socket_addrs().expect("a host and port").next().expect("an address");
+    let proxy = FaultProxy::start(upstream, 61).await.expect("a free port");
+    let address = proxy.address().to_string();
+    let Some(bed) = FirestoreHarness::new(|settings| {
+        settings.emulator = Some(address);
+        settings.channels = 1;
+    })
+    .await
+    else {
+        return;
+    };
+    let (store, acme) = (&bed.store, tenant("acme"));
+    fill(&bed, &acme, 3).await;
+    let three = ["m000", "m001", "m002"].map(id);
+    let full = Projection::full();
+    assert_eq!(bill(&bed, store.fetch(&acme, &three, &full)).await, (3, 0, 0));
+    for cut in [Cut::BeforeForwarding, Cut::BeforeAnswering] {
+        recovered(store, &acme).await;
+        bed.book.take();
+        proxy.set(Plan::pass().cut_next(cut, 1));
+        store.fetch(&acme, &three, &full).await.expect_err("the answer is lost");
+        assert_eq!(billed(bed.book.total()), (3, 0, 0), "{cut:?}: a read for each name");
+        recovered(store, &acme).await;
+        bed.book.take();
+        proxy.set(Plan::pass().cut_next(cut, 1));
+        store.query(&acme, &Query::new(3)).await.expect_err("the answer is lost");
+        assert_eq!(bed.book.total().reads, 1, "{cut:?}: one at the least");
+        recovered(store, &acme).await;
+        bed.book.take();
+        proxy.set(Plan::pass().cut_next(cut, 1));
+        store.count(&acme, &Filter::All).await.expect_err("the answer is lost");
+        assert_eq!(bed.book.total().reads, 1, "{cut:?}: a count");
+    }
+    proxy.heal();
+    recovered(store, &acme).await;
+    // And one whose caller does not wait.
+    proxy.set(Plan::pass().delay(Direction::ToClient, Duration::from_secs(5)));
+    bed.book.take();
+    let waited = Duration::from_millis(300);
+    tokio::time::timeout(waited, store.fetch(&acme, &three, &full)).await.expect_err("too late");
+    assert_eq!(billed(bed.book.total()), (3, 0, 0), "a read for each name");
+    proxy.heal();
 }
 
 #[tokio::test]
@@ -182,7 +245,7 @@ async fn no_page_reads_more_documents_than_it_returns() {
         [OrderField::OccurredAt, OrderField::CreatedAt, OrderField::UpdatedAt, OrderField::Id];
     for filter in &filters {
         for field in fields {
-            for direction in [Direction::Ascending, Direction::Descending] {
+            for direction in [Along::Ascending, Along::Descending] {
                 let mut query = Query::new(7)
                     .with_filter(filter.clone())
                     .with_order(Order { field, direction });
@@ -275,7 +338,7 @@ async fn the_other_operations_are_billed_for_what_they_touch() {
     let (name, life) = (LeaseName::new("job").expect("a name"), Duration::from_secs(60));
     bed.book.take();
     let lease = store.acquire(&acme, &name, life).await.expect("a lease").expect("it is free");
-    assert_eq!(billed(bed.book.total()), (1 + 1, 1, 0), "the first grant of a name");
+    assert_eq!(billed(bed.book.total()), (1 + 1, 1 + 1, 0), "the first grant of a name");
     assert_eq!(bill(&bed, store.renew(&acme, &lease, life)).await, (1, 1, 0), "a renewal");
     assert_eq!(bill(&bed, store.release(&acme, &lease)).await, (1, 1, 0), "a release");
     assert_eq!(bill(&bed, store.acquire(&acme, &name, life)).await, (1, 1, 0), "the next grant");
@@ -360,6 +423,7 @@ async fn what_the_ledger_does_not_admit_is_not_sent() {
     let error = store.count(&acme, &Filter::All).await.expect_err("nobody answers");
     assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable), "{error}");
     server.accept().map(|_| ()).expect("a connection has arrived");
+    assert_eq!(book.total().reads, 1, "what was sent and not answered is written down");
 }
 
 /// Nothing of a refused commit is half done, and the next one is whole again.

@@ -13,6 +13,24 @@ const KEPT: usize = 4;
 pub(crate) struct Scratch {
     pub(crate) scores: Vec<f32>,
     pub(crate) dirty: Vec<bool>,
+    /// The terms of the query, in its order. Empty between uses.
+    pub(crate) terms: Vec<QueryTerm>,
+    /// The places of those terms, in the order in which they are worked off.
+    pub(crate) order: Vec<u32>,
+    /// Their ids with their places, by id.
+    pub(crate) by_id: Vec<(u32, u32)>,
+    /// What each of them adds to the score of one document.
+    pub(crate) parts: Vec<f32>,
+}
+
+/// A term of a query that can add to a score.
+#[derive(Clone, Copy)]
+pub(crate) struct QueryTerm {
+    pub(crate) id: u32,
+    /// What of its contribution is the same for every document.
+    pub(crate) gain: f32,
+    /// The number of live documents that have it.
+    pub(crate) frequency: u32,
 }
 
 /// The scratch buffers of one index.
@@ -29,7 +47,9 @@ impl ScratchPool {
         if scratch.dirty.len() < blocks {
             // Grown with some room, so that an index that grows between queries does not move its
             // scratch each time.
-            let room = blocks + blocks / 4;
+            let room = blocks + blocks / 8;
+            scratch.scores.reserve_exact(room * 64 - scratch.scores.len());
+            scratch.dirty.reserve_exact(room - scratch.dirty.len());
             scratch.scores.resize(room * 64, 0.0);
             scratch.dirty.resize(room, false);
         }
@@ -52,8 +72,16 @@ impl ScratchPool {
     pub(crate) fn memory_bytes(&self) -> usize {
         self.lock(|free| {
             free.iter()
-                .map(|scratch| scratch.scores.capacity() * 4 + scratch.dirty.capacity())
-                .sum()
+                .map(|scratch| {
+                    scratch.scores.capacity() * size_of::<f32>()
+                        + scratch.dirty.capacity()
+                        + scratch.terms.capacity() * size_of::<QueryTerm>()
+                        + scratch.order.capacity() * size_of::<u32>()
+                        + scratch.by_id.capacity() * size_of::<(u32, u32)>()
+                        + scratch.parts.capacity() * size_of::<f32>()
+                })
+                .sum::<usize>()
+                + free.capacity() * size_of::<Scratch>()
         })
     }
 

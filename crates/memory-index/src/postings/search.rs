@@ -1,7 +1,9 @@
 //! BM25 over the postings: search, and the explanation of one document's score.
 
-use super::entries::Entries;
-use super::{KeywordPostings, Term};
+use super::KeywordPostings;
+use super::bounded::POSTINGS_TO_BOUND;
+use super::documents::BLOCK;
+use super::scratch::{QueryTerm, Scratch};
 use crate::top_k::TopK;
 use crate::{DocKey, ScoredDoc};
 
@@ -65,14 +67,19 @@ pub struct TermContribution {
 }
 
 /// BM25 as it stands for this index, with what does not depend on the document worked out.
-struct Formula {
+pub(super) struct Formula {
     k1: f32,
     /// `k1 (1 - b)`.
     base: f32,
     /// `k1 b / average length`.
     per_token: f32,
     documents: f64,
+    /// [`Formula::saturation`] of a term that occurs once, by length.
+    once: [f32; SHORT],
 }
+
+/// Lengths below this have their saturation worked out beforehand.
+const SHORT: usize = 256;
 
 impl KeywordPostings {
     /// The `k` best documents for these terms, each with its weight (1 for an ordinary word).
@@ -80,11 +87,50 @@ impl KeywordPostings {
     /// The score is the BM25 sum over the terms, in f32. A term that is listed twice counts twice;
     /// one whose weight is not finite and positive, or that no document has, not at all. Only
     /// documents with at least one of the terms are found. `accept` is asked only of documents
-    /// that score high enough to be among the best; it does not change the statistics.
+    /// that score high enough to be among the best, possibly more than once; it does not change the
+    /// statistics.
     ///
-    /// Time is linear in the postings of the terms; memory for scores is reused between calls.
+    /// Time is linear in the postings of the terms. Where they are many, terms that can no longer
+    /// bring a document among the best are not read; the answer is the same to the last bit.
+    /// Memory for scores is reused between calls, and nothing is allocated but the answer.
     pub fn search<T: AsRef<str>>(
         &self,
+        query: &[(T, f32)],
+        k: usize,
+        params: Bm25,
+        accept: impl FnMut(DocKey) -> bool,
+    ) -> Vec<ScoredDoc> {
+        self.search_from(POSTINGS_TO_BOUND, query, k, params, accept)
+    }
+
+    /// [`KeywordPostings::search`] that reads every posting of every term, whatever their number:
+    /// what the search with bounds is compared with.
+    #[doc(hidden)]
+    pub fn search_exhaustively<T: AsRef<str>>(
+        &self,
+        query: &[(T, f32)],
+        k: usize,
+        params: Bm25,
+        accept: impl FnMut(DocKey) -> bool,
+    ) -> Vec<ScoredDoc> {
+        self.search_from(usize::MAX, query, k, params, accept)
+    }
+
+    /// [`KeywordPostings::search`] that weighs bounds however few the postings are.
+    #[doc(hidden)]
+    pub fn search_with_bounds<T: AsRef<str>>(
+        &self,
+        query: &[(T, f32)],
+        k: usize,
+        params: Bm25,
+        accept: impl FnMut(DocKey) -> bool,
+    ) -> Vec<ScoredDoc> {
+        self.search_from(0, query, k, params, accept)
+    }
+
+    fn search_from<T: AsRef<str>>(
+        &self,
+        bound_from: usize,
         query: &[(T, f32)],
         k: usize,
         params: Bm25,
@@ -94,40 +140,71 @@ impl KeywordPostings {
             return Vec::new();
         }
         let formula = self.formula(params);
-        let mut scratch = self.scratch.take(self.keys.len());
-        for (text, weight) in query {
-            let Some(term) = self.live_term(text.as_ref(), *weight) else { continue };
-            let gain = formula.gain(term, *weight);
-            for (slot, frequency) in Entries::new(&term.bytes) {
-                let slot = slot as usize;
-                scratch.scores[slot] += formula.part(gain, frequency, self.lengths[slot]);
-                scratch.dirty[slot / 64] = true;
-            }
+        let mut scratch = self.scratch.take(self.documents.slots());
+        scratch.terms.clear();
+        scratch.terms.extend(query.iter().filter_map(|(text, weight)| {
+            let (id, frequency) = self.live_term(text.as_ref(), *weight)?;
+            Some(QueryTerm { id, frequency, gain: formula.gain(frequency, *weight) })
+        }));
+        let postings: usize = scratch.terms.iter().map(|term| term.frequency as usize).sum();
+        let mut best = None;
+        if postings >= bound_from && Self::can_bound(&scratch, k) {
+            best = self.bounded(&formula, &mut scratch, k, bound_from == 0, &mut accept);
         }
+        let best = best.unwrap_or_else(|| {
+            for place in 0..scratch.terms.len() {
+                self.add_up(&formula, &mut scratch, place);
+            }
+            self.collect(&mut scratch, k, &mut accept)
+        });
+        self.scratch.put(scratch);
+        best.into_sorted()
+    }
 
+    /// Adds what a term of the query is worth to the scores of all documents that have it.
+    pub(super) fn add_up(&self, formula: &Formula, scratch: &mut Scratch, place: usize) {
+        let QueryTerm { id, gain, .. } = scratch.terms[place];
+        let Scratch { scores, dirty, .. } = scratch;
+        let documents = &self.documents;
+        self.lists.each(self.lists.get(id), |slot, frequency| {
+            let length = documents.length(slot);
+            scores[slot as usize] += gain * formula.saturation_of(frequency, length);
+            dirty[slot as usize / BLOCK] = true;
+        });
+    }
+
+    /// The best of the documents that have a score, and clean scores.
+    fn collect(
+        &self,
+        scratch: &mut Scratch,
+        k: usize,
+        accept: &mut impl FnMut(DocKey) -> bool,
+    ) -> TopK {
         let mut best = TopK::new(k);
-        let mut floor = 0.0;
-        for (block, live) in self.live.iter().enumerate() {
-            if !std::mem::take(&mut scratch.dirty[block]) {
+        // The lowest score above zero.
+        let mut floor = f32::from_bits(1);
+        let (blocks, _) = scratch.scores.as_chunks_mut::<BLOCK>();
+        let live = self.documents.live();
+        for (block, (scores, dirty)) in blocks.iter_mut().zip(&mut scratch.dirty).enumerate() {
+            if !std::mem::take(dirty) {
                 continue;
             }
-            let first = block * 64;
-            let scores = &mut scratch.scores[first..first + 64];
-            for (offset, score) in scores.iter().enumerate() {
-                // Zero is a document without any of the terms; a dead one has a score all the same.
-                if *score <= 0.0 || *score < floor || live >> offset & 1 == 0 {
-                    continue;
-                }
-                let key = self.keys[first + offset];
-                if accept(key) {
-                    best.offer(key, f64::from(*score));
-                    floor = best.floor().map_or(0.0, to_f32);
+            if scores.iter().fold(false, |any, score| any | (*score >= floor)) {
+                for (offset, score) in scores.iter().enumerate() {
+                    // Zero is a document without any of the terms; a dead one has a score too.
+                    if *score < floor || live[block] >> offset & 1 == 0 {
+                        continue;
+                    }
+                    let key = self.documents.key(slot_number(block, offset));
+                    if accept(key) {
+                        best.offer(key, f64::from(*score));
+                        floor = best.floor().map_or(floor, to_f32);
+                    }
                 }
             }
             scores.fill(0.0);
         }
-        self.scratch.put(scratch);
-        best.into_sorted()
+        best
     }
 
     /// What each query term adds to the score of one document, in the order of the query; terms
@@ -142,70 +219,98 @@ impl KeywordPostings {
         query: &[(T, f32)],
         params: Bm25,
     ) -> Vec<TermContribution> {
-        let Some(slot) = self.slots.get(&key) else { return Vec::new() };
+        let Some(slot) = self.documents.slot(key) else { return Vec::new() };
         let formula = self.formula(params);
-        let length = self.lengths[*slot as usize];
+        let length = self.documents.length(slot);
         let mut parts = Vec::new();
         for (index, (text, weight)) in query.iter().enumerate() {
-            let Some(term) = self.live_term(text.as_ref(), *weight) else { continue };
-            let Some(id) = self.vocabulary.get(text.as_ref()) else { continue };
-            let Some((_, frequency)) = self.terms_of(*slot).find(|(term, _)| term == id) else {
+            let Some((id, documents)) = self.live_term(text.as_ref(), *weight) else { continue };
+            let Some((_, frequency)) = self.documents.terms(slot).find(|(term, _)| *term == id)
+            else {
                 continue;
             };
             parts.push(TermContribution {
                 index,
                 term_frequency: frequency,
-                document_frequency: term.frequency,
-                idf: formula.idf(term),
-                contribution: formula.part(formula.gain(term, *weight), frequency, length),
+                document_frequency: documents,
+                idf: formula.idf(documents),
+                contribution: formula.gain(documents, *weight)
+                    * formula.saturation_of(frequency, length),
             });
         }
         parts
     }
 
-    /// The postings of a query term that can add to a score.
-    fn live_term(&self, text: &str, weight: f32) -> Option<&Term> {
+    /// A query term that can add to a score: its id, and how many documents have it.
+    fn live_term(&self, text: &str, weight: f32) -> Option<(u32, u32)> {
         if !(weight.is_finite() && weight > 0.0) {
             return None;
         }
-        let term = &self.terms[*self.vocabulary.get(text)? as usize];
-        (term.frequency > 0).then_some(term)
+        let id = self.vocabulary.find(text)?;
+        let frequency = self.lists.get(id).frequency;
+        (frequency > 0).then_some((id, frequency))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^32 documents")]
     fn formula(&self, params: Bm25) -> Formula {
         let average = to_f32(self.average_length());
-        Formula {
+        let mut formula = Formula {
             k1: params.k1,
             base: params.k1 * (1.0 - params.b),
             // Where every document has length zero, length does not matter.
             per_token: if average > 0.0 { params.k1 * params.b / average } else { 0.0 },
             documents: self.len() as f64,
+            once: [0.0; SHORT],
+        };
+        for length in 0..SHORT {
+            formula.once[length] = formula.saturation(1.0, length as f32);
         }
+        formula
     }
 }
 
 impl Formula {
-    fn idf(&self, term: &Term) -> f32 {
-        let frequency = f64::from(term.frequency);
+    /// The inverse document frequency of a term that this many documents have.
+    fn idf(&self, frequency: u32) -> f32 {
+        let frequency = f64::from(frequency);
         to_f32(((self.documents - frequency + 0.5) / (frequency + 0.5)).ln_1p())
     }
 
     /// What of a term's contribution is the same for every document.
-    fn gain(&self, term: &Term, weight: f32) -> f32 {
-        weight * self.idf(term) * (self.k1 + 1.0)
+    fn gain(&self, frequency: u32, weight: f32) -> f32 {
+        weight * self.idf(frequency) * (self.k1 + 1.0)
     }
 
+    /// What part of its gain a term brings to a document of this length in which it stands
+    /// this often; in [0, 1].
     #[inline]
     #[expect(clippy::cast_precision_loss, reason = "counts above 2^24 may round in a score")]
-    fn part(&self, gain: f32, frequency: u32, length: u32) -> f32 {
-        let frequency = frequency as f32;
-        gain * frequency / (frequency + self.base + self.per_token * length as f32)
+    pub(super) fn saturation_of(&self, frequency: u32, length: u32) -> f32 {
+        match self.once.get(length as usize) {
+            Some(saturation) if frequency == 1 => *saturation,
+            _ => self.saturation(frequency as f32, length as f32),
+        }
+    }
+
+    /// The same in floats; the frequency may be infinite.
+    #[inline]
+    pub(super) fn saturation(&self, frequency: f32, length: f32) -> f32 {
+        if frequency.is_infinite() {
+            return 1.0;
+        }
+        frequency / (frequency + self.base + self.per_token * length)
     }
 }
 
+/// The slot at a place of a block.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "slots are below 2^32")]
+pub(super) fn slot_number(block: usize, offset: usize) -> u32 {
+    (block * BLOCK + offset) as u32
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "scores are kept in f32")]
-fn to_f32(value: f64) -> f32 {
+pub(super) fn to_f32(value: f64) -> f32 {
     value as f32
 }
 

@@ -1,12 +1,14 @@
 //! The exact vector index of one embedding space: what it stores, and how vectors come and go.
 
 mod search;
+mod sieve;
 
 use std::fmt;
 
 use memory_distance::{CodeMatrix, MAX_DIMS, Quantized, norm_f64, quantize};
 
 pub use self::search::Candidate;
+use self::sieve::Shares;
 use crate::hash::{KeyMap, map_bytes};
 use crate::{DocKey, VectorError};
 
@@ -62,6 +64,8 @@ pub struct VectorScan {
     codes: CodeMatrix,
     /// Parallel to the rows of `codes`.
     quantized: Vec<Quantized>,
+    /// Parallel to them under the cosine, empty otherwise.
+    shares: Shares,
     keys: Vec<DocKey>,
     /// `[rows, dims]` where rows are kept, empty otherwise.
     rows: Vec<f32>,
@@ -133,6 +137,9 @@ impl VectorScan {
     pub fn reserve(&mut self, additional: usize) {
         self.codes.reserve(additional);
         self.quantized.reserve(additional);
+        if self.metric == Metric::Cosine {
+            self.shares.reserve(additional);
+        }
         self.keys.reserve(additional);
         self.slots.reserve(additional);
         if self.storage == Storage::CodesAndRows {
@@ -146,6 +153,7 @@ impl VectorScan {
         size_of::<Self>()
             + self.codes.memory_bytes()
             + self.quantized.capacity() * size_of::<Quantized>()
+            + self.shares.memory_bytes()
             + self.keys.capacity() * size_of::<DocKey>()
             + self.rows.capacity() * size_of::<f32>()
             + map_bytes::<DocKey, u32>(self.slots.capacity())
@@ -189,6 +197,9 @@ impl VectorScan {
         let index = slot as usize;
         self.codes.swap_remove(index);
         self.quantized.swap_remove(index);
+        if self.metric == Metric::Cosine {
+            self.shares.swap_remove(index);
+        }
         self.keys.swap_remove(index);
         if self.storage == Storage::CodesAndRows {
             let (dims, last) = (self.dims(), self.keys.len());
@@ -201,6 +212,7 @@ impl VectorScan {
         if self.keys.len() < self.keys.capacity() / 4 {
             let room = self.keys.len() * 2;
             self.quantized.shrink_to(room);
+            self.shares.shrink_to(room);
             self.keys.shrink_to(room);
             self.slots.shrink_to(room);
             self.rows.shrink_to(self.rows.len() * 2);
@@ -265,6 +277,7 @@ impl VectorScan {
             storage,
             codes: CodeMatrix::new(dims),
             quantized: Vec::new(),
+            shares: Shares::default(),
             keys: Vec::new(),
             rows: Vec::new(),
             slots: KeyMap::default(),
@@ -278,6 +291,9 @@ impl VectorScan {
             let index = *slot as usize;
             self.codes.set(index, codes);
             self.quantized[index] = quantized;
+            if self.metric == Metric::Cosine {
+                self.shares.set(index, &quantized);
+            }
             if let Some(row) = row {
                 self.rows[index * row.len()..][..row.len()].copy_from_slice(row);
             }
@@ -287,6 +303,9 @@ impl VectorScan {
             panic!("an index holds at most {} vectors", u32::MAX)
         };
         self.codes.push(codes);
+        if self.metric == Metric::Cosine {
+            self.shares.push(&quantized);
+        }
         self.quantized.push(quantized);
         self.keys.push(key);
         if let Some(row) = row {

@@ -4,11 +4,17 @@
 //! [`memory_distance::dot_bound`]). Let L be the k-th highest lower end. At least k rows score L or
 //! more, so a row whose upper end is below L is not among the best k, and every other row is a
 //! candidate. Scoring the candidates exactly thus gives the exact top k, ties included.
+//!
+//! L is not known before the end, but the k-th highest lower end of the rows seen so far is never
+//! above it, so what lies below that may be let go of at once. Under the cosine a sieve in f32 does
+//! so for most rows without their interval being worked out; its own proof stands with it. Every
+//! step only ever widens what is kept: where rounding leaves a doubt, the row stays.
 
 use memory_distance::{
     Quantized, dot_bound, dot_estimate, dot_f32, dot_f64, quantize, squared_l2_f64,
 };
 
+use super::sieve::Sieve;
 use super::{Metric, Storage, VectorScan};
 use crate::hash::KeyMap;
 use crate::top_k::TopK;
@@ -17,6 +23,10 @@ use crate::{DocKey, KeyedRow, ScoredDoc, VectorError};
 /// Rows per call of the kernel: enough to make the call's cost vanish, few enough that the lists of
 /// a block stay in the first-level cache.
 const BLOCK: usize = 256;
+
+/// Rows of the first block, which doubles from there: before there are `k` rows nothing can be held
+/// back, and soon after that most is.
+const FIRST_BLOCK: usize = 32;
 
 /// Candidates are cut down to those above the threshold whenever this many have come together, or
 /// twice as many as survived the last cut.
@@ -216,53 +226,50 @@ impl VectorScan {
         k: usize,
         mut accept: impl FnMut(DocKey) -> bool,
     ) -> Vec<(Candidate, u32)> {
-        let mut found: Vec<(Candidate, u32)> = Vec::new();
         if k == 0 {
-            return found;
+            return Vec::new();
         }
-        let mut lowest = TopK::new(k);
-        let mut threshold = f64::NEG_INFINITY;
+        let mut net = Net::new(self, query, k);
         let mut sieve = (self.metric == Metric::Cosine).then(|| Sieve::new(&query.quantized));
-        let mut prune_at = PRUNE_AT;
-        let mut accepted = Vec::with_capacity(BLOCK);
-        let mut dots = [0; BLOCK];
-        let mut slot = 0;
-        for block in self.keys.chunks(BLOCK) {
-            accepted.clear();
-            for key in block {
-                if accept(*key) {
-                    accepted.push(slot);
-                }
-                slot += 1;
+        let (mut accepted, mut dots) = ([0_u32; BLOCK], [0_i32; BLOCK]);
+        let (mut first, mut size) = (0, FIRST_BLOCK);
+        while first < self.keys.len() {
+            let keys = &self.keys[first..self.keys.len().min(first + size)];
+            let mut count = 0;
+            for (slot, key) in (number(first)..).zip(keys) {
+                accepted[count] = slot;
+                count += usize::from(accept(*key));
             }
-            let dots = &mut dots[..accepted.len()];
-            self.codes.dots(&query.padded, &accepted, dots);
-            for (slot, dot) in accepted.iter().zip(dots) {
-                let row = &self.quantized[*slot as usize];
-                if sieve.as_ref().is_some_and(|sieve| sieve.holds_back(row, *dot)) {
-                    continue;
+            let dots = &mut dots[..count];
+            if count == keys.len() {
+                self.codes.dots_span(&query.padded, first, dots);
+                match &mut sieve {
+                    Some(sieve) => sieve.span(&self.shares, first, dots, |at| {
+                        net.take(number(first + at), dots[at])
+                    }),
+                    None => (number(first)..).zip(dots).for_each(|(slot, dot)| {
+                        net.take(slot, *dot);
+                    }),
                 }
-                let (lower, upper) = bounds(self.metric, row, &query.quantized, *dot);
-                if upper < threshold {
-                    continue;
-                }
-                let key = self.keys[*slot as usize];
-                found.push((Candidate { key, lower, upper }, *slot));
-                lowest.offer(key, lower);
-                threshold = lowest.floor().unwrap_or(f64::NEG_INFINITY);
-                if let Some(sieve) = &mut sieve {
-                    sieve.raise(threshold);
+            } else {
+                let accepted = &accepted[..count];
+                self.codes.dots(&query.padded, accepted, dots);
+                for (slot, dot) in accepted.iter().zip(dots) {
+                    let held = |sieve: &Sieve| sieve.holds_back(&self.shares, *slot as usize, *dot);
+                    if sieve.as_ref().is_some_and(held) {
+                        continue;
+                    }
+                    let threshold = net.take(*slot, *dot);
+                    if let Some(sieve) = &mut sieve {
+                        sieve.raise(threshold);
+                    }
                 }
             }
-            if found.len() >= prune_at {
-                found.retain(|(candidate, _)| candidate.upper >= threshold);
-                prune_at = PRUNE_AT.max(found.len() * 2);
-            }
+            net.prune_some();
+            first += keys.len();
+            size = (size * 2).min(BLOCK);
         }
-        found.retain(|(candidate, _)| candidate.upper >= threshold);
-        found
-            .sort_unstable_by(|(a, _), (b, _)| b.upper.total_cmp(&a.upper).then(a.key.cmp(&b.key)));
-        found
+        net.into_candidates()
     }
 
     /// The exact score of a row.
@@ -277,46 +284,73 @@ impl VectorScan {
     }
 }
 
-/// Holds back rows whose cosine is below a threshold beyond all doubt, which most are: without a
-/// division, and with what depends on the query alone computed once.
-///
-/// A row's upper end is below the threshold t where `s_x s_q c + r_x ||q|| + ||x|| p + r_x p` is
-/// below `t ||x|| ||q||` (the names are those of [`memory_distance::dot_bound`]). The slack is much
-/// larger than the rounding of these sums, so a row may pass that need not, and none is lost.
-struct Sieve {
-    scale: f64,
-    norm: f64,
-    /// What a unit of the row's residual adds.
-    by_residual: f64,
-    /// What a unit of the row's norm adds, without the threshold.
-    by_norm: f64,
-    /// The same with the threshold taken off.
-    by_norm_less: f64,
+/// The rows that may still be among the best k, while a scan goes on.
+struct Net<'a> {
+    scan: &'a VectorScan,
+    query: Quantized,
+    found: Vec<(Candidate, u32)>,
+    /// The k highest lower ends.
+    lowest: TopK,
+    /// The least of them, once there are k.
+    threshold: f64,
+    prune_at: usize,
 }
 
-impl Sieve {
-    fn new(query: &Quantized) -> Self {
-        let residual = f64::from(query.residual);
-        let by_norm = residual * (1.0 + NORM_SLACK) + query.norm * NORM_SLACK;
+impl<'a> Net<'a> {
+    fn new(scan: &'a VectorScan, query: &Query<'_>, k: usize) -> Self {
         Self {
-            scale: f64::from(query.scale),
-            norm: query.norm,
-            by_residual: (query.norm + residual) * (1.0 + NORM_SLACK),
-            by_norm,
-            by_norm_less: f64::INFINITY,
+            scan,
+            query: query.quantized,
+            found: Vec::new(),
+            lowest: TopK::new(k),
+            threshold: f64::NEG_INFINITY,
+            prune_at: PRUNE_AT,
         }
     }
 
-    fn raise(&mut self, threshold: f64) {
-        let cut = threshold * self.norm;
-        self.by_norm_less = self.by_norm - cut + (cut.abs() + self.norm) * NORM_SLACK;
+    /// Takes a row in unless it is below the threshold, which is returned as it is then.
+    fn take(&mut self, slot: u32, dot: i32) -> f64 {
+        let row = &self.scan.quantized[slot as usize];
+        let (lower, upper) = bounds(self.scan.metric, row, &self.query, dot);
+        if upper < self.threshold {
+            return self.threshold;
+        }
+        let key = self.scan.keys[slot as usize];
+        self.found.push((Candidate { key, lower, upper }, slot));
+        if lower > self.threshold {
+            self.lowest.offer(key, lower);
+            self.threshold = self.lowest.floor().unwrap_or(f64::NEG_INFINITY);
+        }
+        self.threshold
     }
 
-    #[inline]
-    fn holds_back(&self, row: &Quantized, codes_dot: i32) -> bool {
-        let estimate = f64::from(row.scale) * self.scale * f64::from(codes_dot);
-        estimate + f64::from(row.residual) * self.by_residual + row.norm * self.by_norm_less < 0.0
+    /// Lets go of rows that the threshold has passed, where they are many.
+    fn prune_some(&mut self) {
+        if self.found.len() >= self.prune_at {
+            self.prune();
+            self.prune_at = PRUNE_AT.max(self.found.len() * 2);
+        }
     }
+
+    fn prune(&mut self) {
+        let threshold = self.threshold;
+        self.found.retain(|(candidate, _)| candidate.upper >= threshold);
+    }
+
+    /// What is left, the highest upper end first, then by key.
+    fn into_candidates(mut self) -> Vec<(Candidate, u32)> {
+        self.prune();
+        let order = |a: &Candidate, b: &Candidate| {
+            b.upper.total_cmp(&a.upper).then_with(|| a.key.cmp(&b.key))
+        };
+        self.found.sort_unstable_by(|(a, _), (b, _)| order(a, b));
+        self.found
+    }
+}
+
+/// A place among the rows, of which there are fewer than 2^32.
+fn number(row: usize) -> u32 {
+    u32::try_from(row).unwrap_or(u32::MAX)
 }
 
 /// An interval that holds the score of a row.

@@ -96,6 +96,9 @@ fn check_search(
     let params = Bm25::new(1.4, 0.6);
     let accept = |key: u64| allowed.is_none_or(|set| set.contains(key));
     let found = index.search(query, k, params, accept);
+    // With and without early termination, to the last bit.
+    assert_eq!(found, index.search_exhaustively(query, k, params, accept));
+    assert_eq!(found, index.search_with_bounds(query, k, params, accept));
     let mut expected: Vec<(u64, f64)> = reference
         .documents
         .keys()
@@ -176,4 +179,44 @@ fn a_long_life_of_replacements_stays_exact_and_bounded() {
     let query: Vec<_> = (0..20_u8).map(|number| (word(number * 9), 1.0)).collect();
     check_search(&index, &reference, &query, 50, None);
     assert!(largest < 200_000, "{largest} bytes for 211 documents");
+}
+
+/// Questions of some rare and some very common words, over many documents of which many are alike.
+#[test]
+fn early_termination_gives_the_exhaustive_answer_ties_included() {
+    let mut index = KeywordPostings::new();
+    for key in 0..8_192_u64 {
+        // Keys do not ascend with slots, and every tenth document is like its neighbour.
+        let key = key ^ 0x155;
+        let like = key / 10 * 10;
+        let mut words = vec![("the".to_owned(), 1), (format!("rare{}", like % 401), 1)];
+        for common in ["of", "and", "in"] {
+            if (like * 2_654_435_761) >> 7 & 3 != 0 {
+                words.push((common.to_owned(), 1 + u32::try_from(like % 3).expect("below 3")));
+            }
+        }
+        let length = 4 + u32::try_from(like * like % 37).expect("below 37");
+        index.insert(key, length, &words);
+    }
+    (0..8_192).step_by(17).for_each(|key| assert!(index.remove(key)));
+    let set: KeySet = (0..8_192).filter(|key| key % 5 != 2).collect();
+    for rare in 0..12 {
+        let query = [
+            ("the".to_owned(), 1.0),
+            (format!("rare{rare}"), 1.0),
+            ("of".to_owned(), 0.7),
+            (format!("rare{}", rare * 3 + 1), 1.0),
+            ("and".to_owned(), 1.0),
+            ("in".to_owned(), 0.2),
+        ];
+        for k in [1, 3, 10, 60, 200] {
+            for params in [Bm25::default(), Bm25::new(0.6, 0.4), Bm25::new(0.0, 0.0)] {
+                let accept = |key| rare % 2 == 0 || set.contains(key);
+                let expected = index.search_exhaustively(&query, k, params, accept);
+                assert_eq!(expected.len(), k);
+                assert_eq!(index.search(&query, k, params, accept), expected);
+                assert_eq!(index.search_with_bounds(&query, k, params, accept), expected);
+            }
+        }
+    }
 }

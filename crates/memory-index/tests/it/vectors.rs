@@ -239,3 +239,99 @@ fn an_absurd_limit_returns_all_there_is() {
     assert_eq!(scan.search(&[3.0], 0, |_| true), Ok(vec![]));
     assert_eq!(scan.candidates(&[3.0], 5, |_| false), Ok(vec![]));
 }
+
+/// Vectors made to be hard: each is one of these kinds.
+fn hard_vector(dims: usize) -> impl Strategy<Value = Vec<f32>> {
+    let one = |size: f32| vec(-1.0_f32..1.0, dims).prop_map(move |x| scaled(&x, size));
+    prop_oneof![
+        4 => one(1.0),
+        1 => one(1e-30),
+        1 => one(1e18),
+        // Subnormal: the scale of its codes is rounded hard, or to nothing.
+        1 => one(1e-41),
+        1 => one(1e-44),
+        // One component outweighs all others, which then have the code 0.
+        1 => (one(1e-3), 0..dims, prop_oneof![Just(1.0_f32), Just(-1.0)]).prop_map(|(mut x, at, peak)| {
+            x[at] = peak;
+            x
+        }),
+        // The same direction at several lengths, and a step of the last bit: ties and near ties.
+        2 => (1_u8..4, 0..dims, any::<bool>()).prop_map(move |(length, at, step)| {
+            let mut x: Vec<f32> = (0_u8..).take(dims).map(|i| f32::from(length) * (f32::from(i) * 0.37).sin()).collect();
+            if step {
+                x[at] = x[at].next_up();
+            }
+            x
+        }),
+        1 => vec(prop_oneof![Just(0.5_f32), Just(-0.5)], dims),
+    ]
+}
+
+fn scaled(x: &[f32], size: f32) -> Vec<f32> {
+    x.iter().map(|component| component * size).collect()
+}
+
+proptest! {
+    /// More rows than a block, so that the sieve has a threshold and both forms of the scan run:
+    /// nothing that brute force finds is ever held back.
+    #[test]
+    fn hard_vectors_are_found_exactly(
+        metric in metric(),
+        (dims, kinds, query) in (1_usize..70).prop_flat_map(|dims| {
+            (Just(dims), vec(hard_vector(dims), 1..12), hard_vector(dims))
+        }),
+        picks in vec((any::<proptest::sample::Index>(), -3_i8..4), 1..500),
+        k in 1_usize..25,
+        divisor in 1_u64..4,
+    ) {
+        let has_direction = |row: &[f32]| metric != Metric::Cosine || norm_f64(row) > 0.0;
+        if !has_direction(&query) {
+            return Ok(());
+        }
+        let mut rows = Rows::new();
+        let mut codes_only = VectorScan::new(dims, metric, Storage::CodesOnly).expect("good dims");
+        let mut with_rows = VectorScan::new(dims, metric, Storage::CodesAndRows).expect("good dims");
+        for (key, (kind, power)) in (0..).zip(&picks) {
+            // Many rows of few kinds: duplicates, and copies at powers of two of the length.
+            let row = scaled(&kinds[kind.index(kinds.len())], f32::from(*power).exp2());
+            if !has_direction(&row) || !norm_f64(&row).is_finite() {
+                continue;
+            }
+            codes_only.insert(key, &row).expect("a good row");
+            with_rows.insert(key, &row).expect("a good row");
+            rows.insert(key, row);
+        }
+        for scan in [&codes_only, &with_rows] {
+            check(scan, &rows, &query, k, |_| true);
+            check(scan, &rows, &query, k, |key| key % divisor == 0);
+        }
+    }
+}
+
+/// Rows and queries as embeddings lie, at a size where most rows are held back.
+#[test]
+fn thousands_of_rows_and_many_queries_are_answered_exactly() {
+    let dims = 96;
+    let numbers = noise(dims * 4_200);
+    let (data, queries) = numbers.split_at(dims * 4_000);
+    let centre = |number: usize| &data[number % 20 * dims..][..dims];
+    let mut scan = VectorScan::new(dims, Metric::Cosine, Storage::CodesAndRows).expect("good dims");
+    let mut rows = Rows::new();
+    let near = |number: usize, offset: &[f32]| -> Vec<f32> {
+        centre(number).iter().zip(offset).map(|(c, o)| c + o * 0.7).collect()
+    };
+    for (number, offset) in data.chunks_exact(dims).enumerate() {
+        let row = near(number, offset);
+        let key = DocKey::try_from(number).expect("a small number");
+        scan.insert(key, &row).expect("a good row");
+        rows.insert(key, row);
+    }
+    let mut candidates = 0;
+    for (number, offset) in queries.chunks_exact(dims).enumerate() {
+        let query = near(number * 7, offset);
+        check(&scan, &rows, &query, 10, |_| true);
+        check(&scan, &rows, &query, 10, |key| key % 3 != 0);
+        candidates += scan.candidates(&query, 10, |_| true).expect("a good query").len();
+    }
+    assert!(candidates < 200 * 200, "{candidates} candidates of 200 queries");
+}

@@ -348,6 +348,10 @@ impl KeywordIndex for Meeting {
     async fn search(&self, _: &CallContext, _: &KeywordQuery) -> Result<IndexHits> {
         self.meet().await
     }
+    async fn authors(&self, _: &CallContext, _: &[String]) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     async fn health(&self) -> Health {
         Health::healthy()
     }

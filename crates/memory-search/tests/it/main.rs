@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 mod behaviour;
+mod context;
 mod liveness;
 mod properties;
 mod world;

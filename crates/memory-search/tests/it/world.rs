@@ -13,7 +13,9 @@ use memory_core::{
     CallContext, Capabilities, Capability, Durability, EmbeddingSpace, Error, MemoryId, MemoryItem,
     Metric, Result, Revision, TenantId, Timestamp, UserId,
 };
-use memory_search::{FusionSettings, SearchAnswer, SearchRequest, SearchSettings, Searcher};
+use memory_search::{
+    ContextSettings, FusionSettings, SearchAnswer, SearchRequest, SearchSettings, Searcher,
+};
 
 /// What the mocks answer with and what they were asked.
 #[derive(Debug, Default)]
@@ -74,6 +76,7 @@ pub(crate) fn hit(name: &str, revision: u64, score: f64) -> IndexHit {
         score,
         terms: Vec::new(),
         item: None,
+        context: None,
     }
 }
 
@@ -241,5 +244,5 @@ fn catch_up(state: &mut State) {
 /// Weights by which the tests' sums are easy to follow.
 pub(crate) fn settings() -> SearchSettings {
     let fusion = FusionSettings::default().with_keyword(0.45).with_vector(0.55);
-    SearchSettings::default().with_fusion(fusion)
+    SearchSettings::default().with_fusion(fusion).with_context(ContextSettings::none())
 }

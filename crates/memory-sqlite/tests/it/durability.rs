@@ -1,18 +1,11 @@
-//! What is acknowledged is there: after a reopening, a kill, and on a full disk.
-
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+//! What is acknowledged is there after a reopening and on a full disk, and it was synced. Kills are in
+//! `crash`, losses of power in `powerloss`.
 
 use memory_core::traits::{RecordStore, RecordStoreExt, StoreUpkeep, VectorIndex, VectorQuery};
 use memory_core::{Durability, ErrorKind, Filter, Outcome};
 use memory_sqlite::SqliteSettings;
 
 use crate::common::{commit, id, item, open, open_with, put, space, tenant, with_vector};
-
-/// Set for a child process: the file it writes to until it is killed.
-const CHILD: &str = "MEMORY_SQLITE_TEST_CHILD";
-/// How often a child is killed.
-const KILLS: u32 = 12;
 
 #[tokio::test]
 async fn a_store_reopens_with_everything() {
@@ -38,61 +31,6 @@ async fn a_store_reopens_with_everything() {
     assert_eq!(hits.hits[0].id, id("a"));
     assert!(hits.exact);
     assert_eq!(RecordStore::capabilities(store.as_ref()).durability, Durability::PowerLoss);
-}
-
-/// The child of the test below: writes and says so, until it is killed.
-#[test]
-fn child_writes_until_killed() {
-    let Ok(path) = std::env::var(CHILD) else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    runtime.block_on(async {
-        let store = open(std::path::Path::new(&path));
-        let context = tenant("t");
-        let before = store.count(&context, &Filter::All).await.unwrap();
-        for number in before.. {
-            let name = format!("n-{number}");
-            put(&store, &context, item(&name, &format!("green tea {number}"))).await.unwrap();
-            println!("ack {number}");
-        }
-    });
-}
-
-#[tokio::test]
-async fn a_killed_process_loses_nothing_acknowledged() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("m.db");
-    let context = tenant("t");
-    for round in 0..KILLS {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "durability::child_writes_until_killed", "--nocapture"])
-            .env(CHILD, &path)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut last = None;
-        let mut seen = 0;
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            if let Some(number) = line.unwrap().split("ack ").nth(1) {
-                last = Some(number.trim().parse::<u64>().unwrap());
-                seen += 1;
-                // Another point of the work each round.
-                if seen > round * 7 {
-                    child.kill().unwrap();
-                    break;
-                }
-            }
-        }
-        child.wait().unwrap();
-        let store = open(&path);
-        let last = last.expect("the child wrote");
-        let count = store.count(&context, &Filter::All).await.unwrap();
-        assert!(count > last, "round {round}: {count} items after {last} was acknowledged");
-        assert!(store.fetch_one(&context, &id(&format!("n-{last}"))).await.unwrap().is_some());
-        let report = store.verify().await.unwrap();
-        assert_eq!(report.faults, Vec::<String>::new(), "round {round}");
-        RecordStore::close(store.as_ref()).await.unwrap();
-    }
 }
 
 #[tokio::test]
@@ -132,4 +70,62 @@ async fn a_full_disk_is_told_and_nothing_acknowledged_is_lost() {
     put(&store, &context, item("again", "tea")).await.unwrap();
     let health = RecordStore::health(store.as_ref()).await;
     assert_eq!(health.status, memory_core::HealthStatus::Healthy);
+}
+
+/// One sync of the log for each group of commits, and the delay is waited for.
+#[cfg(feature = "fault-vfs")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_waits_for_its_sync_and_callers_share_it() {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use memory_sqlite::fault_vfs::SlowSync;
+
+    let slow = SlowSync::register("durability-slow", Duration::ZERO).unwrap();
+    assert_eq!(
+        SlowSync::register("durability-slow", Duration::ZERO).unwrap_err().kind(),
+        ErrorKind::AlreadyExists
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let settings = SqliteSettings::new(folder.path().join("m.db")).with_vfs(slow.name());
+    let store = open_with(settings).unwrap();
+    let context = tenant("t");
+    put(&store, &context, item("first", "tea")).await.unwrap();
+    let (syncs, writes) = (slow.log_syncs(), slow.writes());
+    for number in 0..20 {
+        put(&store, &context, item(&format!("n-{number}"), "tea")).await.unwrap();
+    }
+    assert_eq!(slow.log_syncs() - syncs, 20, "one caller: one sync a commit");
+    assert!(slow.writes() > writes && slow.written_bytes() > 0 && slow.syncs() >= slow.log_syncs());
+
+    slow.set_delay(Duration::from_millis(20));
+    let syncs = slow.log_syncs();
+    let tasks: Vec<_> = (0..64)
+        .map(|number| {
+            let (store, context) = (Arc::clone(&store), context.clone());
+            tokio::spawn(async move {
+                put(&store, &context, item(&format!("m-{number}"), "tea")).await.unwrap();
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let syncs = slow.log_syncs() - syncs;
+    assert!((1..=32).contains(&syncs), "64 callers at once made {syncs} syncs");
+
+    // Connections that name no file system take it for as long as it is the default.
+    slow.set_delay(Duration::ZERO);
+    slow.make_default();
+    let plain = open(&folder.path().join("plain.db"));
+    let syncs = slow.log_syncs();
+    put(&plain, &context, item("a", "tea")).await.unwrap();
+    assert!(slow.log_syncs() > syncs);
+    RecordStore::close(store.as_ref()).await.unwrap();
+    RecordStore::close(plain.as_ref()).await.unwrap();
+    drop(slow);
+    let gone = SqliteSettings::new(folder.path().join("m.db")).with_vfs("durability-slow");
+    assert!(open_with(gone).is_err());
+    let again = open(&folder.path().join("m.db"));
+    assert_eq!(again.count(&context, &Filter::All).await.unwrap(), 85);
 }

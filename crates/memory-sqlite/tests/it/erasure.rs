@@ -1,12 +1,21 @@
 //! After an erasure the files' bytes no longer hold the text.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is for tests")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use memory_core::traits::{
-    EraseScope, KeywordIndex, KeywordQuery, RecordStore, StoreMeta, TenantDirectory,
+    EraseScope, KeywordIndex, KeywordQuery, RecordStore, StoreMeta, StoreUpkeep, TenantDirectory,
+    TenantSpaces,
 };
-use memory_core::{Filter, IdempotencyKey, UserId};
-use memory_sqlite::SqliteSettings;
+use memory_core::{
+    CallContext, EmbeddingSpace, Filter, IdempotencyKey, MemoryItem, MetaKey, Metric, Precondition,
+    UserId, Vectors, Write,
+};
+use memory_sqlite::{SqliteSettings, SqliteStore};
 
 use crate::common::{commit, erase, files_hold, id, item, open, open_with, put, tenant};
+use crate::crash::plan::Dice;
 
 #[tokio::test]
 async fn a_users_bytes_are_gone_and_others_stay() {
@@ -91,11 +100,7 @@ async fn an_idempotency_key_does_not_bring_an_erased_answer_back() {
     let store = open_with(SqliteSettings::in_memory()).unwrap();
     let context = tenant("t");
     let request = |name: &str| {
-        let write = memory_core::Write::put(
-            item(name, "x"),
-            memory_core::Vectors::default(),
-            memory_core::Precondition::Any,
-        );
+        let write = Write::put(item(name, "x"), Vectors::default(), Precondition::Any);
         let key = IdempotencyKey::new(format!("key-{name}"), [1; 32]).unwrap();
         commit(vec![write]).with_idempotency(Some(key))
     };
@@ -107,4 +112,196 @@ async fn an_idempotency_key_does_not_bring_an_erased_answer_back() {
     let error = store.commit(&context, request("a")).await.unwrap_err();
     assert_eq!(error.kind(), memory_core::ErrorKind::Conflict);
     assert_eq!(store.count(&context, &Filter::All).await.unwrap(), 0);
+}
+
+/// Bytes of a pattern.
+const WINDOW: usize = 16;
+/// Numbers of a vector.
+const DIMENSIONS: u32 = 96;
+/// Items of those who are erased, and of each of two who stay.
+const ITEMS: u64 = 120;
+/// What must be found before an erasure and not after it.
+const KINDS: [&str; 7] = ["id", "text", "hash", "metadata", "terms", "int8 vector", "f32 vector"];
+
+/// Stored values cut into windows, each with the kind of value that it is from.
+type Patterns = HashMap<[u8; WINDOW], &'static str>;
+
+/// Adds a value's windows, but for those that say too little to be anybody's.
+fn add(patterns: &mut Patterns, kind: &'static str, value: &[u8]) {
+    for window in value.as_chunks::<WINDOW>().0 {
+        let mut distinct = *window;
+        distinct.sort_unstable();
+        if distinct.chunk_by(|a, b| a == b).count() >= 7 {
+            patterns.insert(*window, kind);
+        }
+    }
+}
+
+/// How many different patterns of each kind the files of a folder hold, all of them byte by byte.
+fn found(folder: &Path, patterns: &Patterns) -> BTreeMap<&'static str, usize> {
+    let mut seen = HashMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        for at in 0..bytes.len().saturating_sub(WINDOW - 1) {
+            let window: &[u8; WINDOW] = bytes[at..at + WINDOW].try_into().unwrap();
+            if let Some(kind) = patterns.get(window) {
+                seen.insert(*window, *kind);
+            }
+        }
+    }
+    let mut counts = BTreeMap::new();
+    for kind in seen.into_values() {
+        *counts.entry(kind).or_default() += 1;
+    }
+    counts
+}
+
+/// Words that no other text has.
+fn words(dice: &mut Dice, count: u64) -> String {
+    let mut letter = || char::from(b'a' + u8::try_from(dice.below(26)).unwrap());
+    let mut text = String::new();
+    for _ in 0..count {
+        text.extend((0..9).map(|_| letter()));
+        text.push(' ');
+    }
+    text
+}
+
+fn written(name: &str, user: &str, dice: &mut Dice) -> (MemoryItem, Vec<f32>) {
+    let length = 4 + dice.below(90);
+    let mut item = item(name, &words(dice, length));
+    item.user_id = Some(UserId::new(user).unwrap());
+    item.metadata.insert(MetaKey::new("mark").unwrap(), words(dice, 3).as_str().into());
+    let part = |number: u64| f32::from(u16::try_from(number).unwrap()) / 1_000.0 - 1.0;
+    (item, (0..DIMENSIONS).map(|_| part(dice.below(2_000))).collect())
+}
+
+/// Commits new versions of some items of three users, mixed, so that pages are filled, split and
+/// balanced; remembers what of `gone` was ever written.
+async fn mix(
+    store: &SqliteStore,
+    contexts: &[(&CallContext, &str); 3],
+    space: &EmbeddingSpace,
+    gone: &mut Patterns,
+    dice: &mut Dice,
+) {
+    for round in 0..3 {
+        for number in 0..ITEMS {
+            for (place, (context, user)) in contexts.iter().enumerate() {
+                // All at first, then a third, so that old and new versions lie side by side.
+                if round > 0 && dice.below(3) > 0 {
+                    continue;
+                }
+                let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                let name = format!("{place}-{mixed:016x}-{number}");
+                let (item, vector) = written(&name, user, dice);
+                if place == 0 {
+                    add(gone, "text", item.content().as_bytes());
+                    add(gone, "f32 vector", &bytes_of(&vector));
+                }
+                let vectors = BTreeMap::from([(space.id(), vector)]);
+                let write = Write::put(item, Vectors::Replace(vectors), Precondition::Any);
+                let digest = [u8::try_from(number).unwrap(); 32];
+                let key = IdempotencyKey::new(format!("{round}-{place}-{number}"), digest).unwrap();
+                let commit = commit(vec![write]).with_idempotency(Some(key));
+                store.commit(context, commit).await.unwrap();
+            }
+        }
+    }
+}
+
+fn bytes_of(vector: &[f32]) -> Vec<u8> {
+    vector.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// What the file holds of the items of a user, as it is stored, by kind.
+fn stored(connection: &rusqlite::Connection, user: &str) -> Patterns {
+    let mut patterns = Patterns::new();
+    let of = "(SELECT item FROM item WHERE user_id = ?1)";
+    for (kind, sql) in [
+        ("id", "SELECT CAST(id AS BLOB) FROM item WHERE user_id = ?1".to_owned()),
+        ("text", "SELECT CAST(content AS BLOB) FROM item WHERE user_id = ?1".to_owned()),
+        ("hash", "SELECT content_hash FROM item WHERE user_id = ?1".to_owned()),
+        ("metadata", format!("SELECT CAST(value AS BLOB) FROM metadata WHERE item IN {of}")),
+        ("terms", format!("SELECT terms FROM derived WHERE item IN {of}")),
+        ("int8 vector", format!("SELECT codes0 FROM derived WHERE item IN {of}")),
+        ("f32 vector", format!("SELECT data FROM vector WHERE key >> 1 IN {of}")),
+    ] {
+        let mut select = connection.prepare(&sql).unwrap();
+        let values = select.query_map([user], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+        let values: Vec<_> = values.map(Result::unwrap).collect();
+        assert_eq!(values.len() as u64, ITEMS, "{kind}");
+        values.iter().for_each(|value| add(&mut patterns, kind, value));
+    }
+    patterns
+}
+
+/// Nothing of what is erased is in any byte, in whatever form it was stored, while another store and
+/// another connection have the file open; everything of the others is.
+async fn nothing_is_left(scope: &EraseScope) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.db");
+    let (store, beside) = (open(&path), open(&path));
+    let (one, two) = (tenant("one"), tenant("two"));
+    // Where the tenant goes, its neighbour is another one; where a user goes, another user.
+    let neighbour = if *scope == EraseScope::Tenant { &two } else { &one };
+    let space = EmbeddingSpace::new("erase", "1", DIMENSIONS, Metric::Cosine).unwrap();
+    for context in [&one, &two] {
+        let before = store.spaces(context).await.unwrap();
+        let spaces = TenantSpaces { active: Some(space.clone()), next: None, ..before };
+        store.set_spaces(context, &spaces).await.unwrap();
+    }
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut ever = Patterns::new();
+    let contexts = [(&one, "zoe"), (neighbour, "ada"), (&two, "bob")];
+    mix(&store, &contexts, &space, &mut ever, &mut Dice::new(seed)).await;
+
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let (gone, stays) = (stored(&connection, "zoe"), stored(&connection, "ada"));
+    let all = |patterns: &Patterns| {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        patterns.values().for_each(|kind| *counts.entry(kind).or_default() += 1);
+        counts
+    };
+    // The twin: every pattern is found, of each kind some for each item.
+    assert_eq!(found(folder.path(), &gone), all(&gone));
+    for kind in KINDS {
+        assert!(all(&gone)[kind] as u64 >= ITEMS / 2, "{kind}: {:?}", all(&gone));
+    }
+    // The other store has it all in its index and in its page caches.
+    let query = KeywordQuery::new(words(&mut Dice::new(seed), 9), 100);
+    KeywordIndex::search(beside.as_ref(), &one, &query).await.unwrap();
+    assert_eq!(beside.count(&one, &Filter::All).await.unwrap() % ITEMS, 0);
+
+    let (erased, receipt) = erase(&store, &one, scope).await;
+    assert_eq!(erased, ITEMS);
+    assert!(receipt.bytes_cleared, "nobody else is reading");
+    let nothing = BTreeMap::new();
+    let scan = |when: &str| {
+        assert_eq!(found(folder.path(), &gone), nothing, "{when}, seed {seed}");
+        assert_eq!(found(folder.path(), &ever), nothing, "{when}, seed {seed}: former versions");
+        assert_eq!(found(folder.path(), &stays), all(&stays), "{when}, seed {seed}");
+    };
+    scan("after the erasure");
+
+    // Nor does it come back with what the other store writes, nor when all is closed.
+    put(&beside, &two, item("later", "tea")).await.unwrap();
+    connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    scan("after a write of the other store");
+    drop(connection);
+    assert_eq!(beside.verify().await.unwrap().faults, Vec::<String>::new());
+    RecordStore::close(beside.as_ref()).await.unwrap();
+    RecordStore::close(store.as_ref()).await.unwrap();
+    scan("after the close");
+}
+
+#[tokio::test]
+async fn a_users_text_words_and_vectors_are_in_no_byte() {
+    nothing_is_left(&EraseScope::User(UserId::new("zoe").unwrap())).await;
+}
+
+#[tokio::test]
+async fn a_tenants_text_words_and_vectors_are_in_no_byte() {
+    nothing_is_left(&EraseScope::Tenant).await;
 }

@@ -180,3 +180,143 @@ async fn explanations_add_up_to_the_score() {
     let terms: Vec<_> = hits[0].terms.iter().map(|share| share.term.as_str()).collect();
     assert_eq!(terms, ["black", "tea"]);
 }
+
+/// Two handles on one file, as two processes have it: each search looks at the tenant's head in the
+/// change log first, so that neither ever answers from before the other's last commit.
+#[tokio::test]
+async fn writes_of_another_handle_are_found_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.db");
+    let (one, two) = (open(&path), open(&path));
+    let context = tenant("t");
+    let none: [&str; 0] = [];
+    for round in 0..30 {
+        let (writer, reader) = if round % 2 == 0 { (&one, &two) } else { (&two, &one) };
+        let name = format!("item-{round:02}");
+        let (word, other) = (format!("first{round}"), format!("second{round}"));
+        put(writer, &context, item(&name, &format!("{word} shared"))).await.unwrap();
+        assert_eq!(found(reader, &context, &word).await, [name.as_str()]);
+        assert_eq!(found(reader, &context, "shared").await.len(), round / 3 * 2 + round % 3 + 1);
+
+        put(writer, &context, item(&name, &format!("{other} shared"))).await.unwrap();
+        assert_eq!(found(reader, &context, &word).await, none);
+        assert_eq!(found(reader, &context, &other).await, [name.as_str()]);
+        assert_eq!(found(writer, &context, &word).await, none);
+        if round % 3 == 2 {
+            let gone = Write::delete(id(&name), Precondition::Any);
+            reader.commit(&context, commit(vec![gone])).await.unwrap();
+            assert_eq!(found(writer, &context, &other).await, none);
+            assert_eq!(found(reader, &context, &other).await, none);
+        }
+    }
+    assert_eq!(found(&one, &context, "shared").await.len(), 20);
+    assert_eq!(two.verify().await.unwrap().faults, Vec::<String>::new());
+}
+
+/// A tenant that is larger than all the memory for indexes is found all the same, and the others
+/// keep theirs.
+#[tokio::test]
+async fn a_tenant_larger_than_the_memory_for_indexes_is_searched() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = SqliteSettings::new(folder.path().join("m.db"));
+    settings.index_bytes = 40_000;
+    let store = open_with(settings).unwrap();
+    let (large, small) = (tenant("large"), tenant("small"));
+    let words = |number: usize| (0..40).map(|at| format!("word{number}x{at} ")).collect::<String>();
+    for number in 0..40 {
+        put(&store, &large, item(&format!("{number}"), &(words(number) + "tea"))).await.unwrap();
+    }
+    put(&store, &small, item("a", "tea")).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(found(&store, &large, "tea").await.len(), 40);
+        assert_eq!(found(&store, &large, "word7x3").await, ["7"]);
+        assert_eq!(found(&store, &small, "tea").await, ["a"]);
+    }
+    let stats = store.store_stats().await.unwrap().numbers;
+    assert!(stats["index_bytes"] <= 40_000, "{stats:?}");
+    assert_eq!(stats["index_tenants"], 1, "the small one stayed: {stats:?}");
+}
+
+/// Accents are folded, and scripts without spaces are found by any two characters in a row.
+#[tokio::test]
+async fn accents_and_scripts_without_spaces_are_found() {
+    let store = open_with(SqliteSettings::in_memory()).unwrap();
+    let context = tenant("t");
+    for (name, text) in [
+        ("french", "Elle a pris un café crème à Besançon"),
+        ("decomposed", "the re\u{301}sume\u{301} of Bjo\u{308}rn"),
+        ("chinese", "我们明天去北京市看长城"),
+        ("japanese", "来週、東京タワーへ行きます"),
+        ("thai", "พรุ่งนี้เราจะไปเชียงใหม่"),
+        ("korean", "내일은 서울에서 만나요"),
+        ("german", "Die Straße nach Köln ist gesperrt"),
+    ] {
+        put(&store, &context, item(name, text)).await.unwrap();
+    }
+    for (question, name) in [
+        ("CAFE", "french"),
+        ("cre\u{300}me", "french"),
+        ("Besancon", "french"),
+        ("résumé", "decomposed"),
+        ("bjorn", "decomposed"),
+        ("北京", "chinese"),
+        ("长城", "chinese"),
+        ("東京", "japanese"),
+        ("タワー", "japanese"),
+        ("เชียงใหม่", "thai"),
+        ("서울", "korean"),
+        ("STRASSE", "german"),
+        ("koln", "german"),
+    ] {
+        assert_eq!(found(&store, &context, question).await, [name], "{question}");
+    }
+    let none: [&str; 0] = [];
+    for absent in ["上海", "大阪", "กรุงเทพ", "부산", "Munchen", "京长"] {
+        assert_eq!(found(&store, &context, absent).await, none, "{absent}");
+    }
+    // A changed text is found by its new characters and no longer by its old ones.
+    put(&store, &context, item("chinese", "我们后天去上海")).await.unwrap();
+    assert_eq!(found(&store, &context, "北京").await, none);
+    assert_eq!(found(&store, &context, "上海").await, ["chinese"]);
+}
+
+/// More rows than the thread that reads them builds by itself, some without a vector: what a second
+/// handle loads from the file is what the first one followed.
+#[tokio::test]
+async fn a_large_index_is_loaded_whole() {
+    for in_memory in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = SqliteSettings::new(folder.path().join("m.db"));
+        settings.vectors_in_memory = in_memory;
+        let first = open_with(settings.clone()).unwrap();
+        let context = tenant("t");
+        let space = space(&first, &context).await;
+        let number = |number: u16| format!("{number:04}");
+        for chunk in 0..9_u16 {
+            let writes = (chunk * 100..(chunk + 1) * 100).map(|at| {
+                let item = item(&number(at), &format!("tea cup{at}"));
+                let turn = f32::from(at) * 0.003;
+                match at % 3 {
+                    0 => Write::put(item, Vectors::Replace(BTreeMap::new()), Precondition::Any),
+                    _ => with_vector(item, &space, [turn.cos(), turn.sin(), 0.0]),
+                }
+            });
+            first.commit(&context, commit(writes.collect())).await.unwrap();
+        }
+        let second = open_with(settings).unwrap();
+        for store in [&first, &second] {
+            assert_eq!(found(store, &context, "tea").await.len(), 900);
+            assert_eq!(found(store, &context, "cup899").await, [number(899)]);
+            for at in [1_u16, 511, 512, 770, 899] {
+                let turn = f32::from(at) * 0.003;
+                let vector = vec![turn.cos(), turn.sin(), 0.0];
+                let query = VectorQuery::new(space.clone(), vector, 1_000);
+                let hits =
+                    VectorIndex::search(store.as_ref(), &context, &query).await.unwrap().hits;
+                assert_eq!(hits.len(), 600);
+                assert_eq!(hits[0].id, id(&number(at)));
+                assert!(hits[0].score > 0.999_999);
+            }
+        }
+    }
+}

@@ -2,10 +2,15 @@
 
 mod common;
 mod concurrency;
+mod crash;
 mod durability;
 mod edges;
 mod erasure;
 mod indexes;
+#[cfg(feature = "fault-vfs")]
+mod nearby;
+mod powerloss;
 mod refusals;
 mod suite;
+mod syncs;
 mod upkeep;

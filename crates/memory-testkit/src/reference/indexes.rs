@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use memory_core::traits::{
-    ChangeOp, ChangePosition, IndexHit, IndexHits, KeywordEntry, KeywordIndex, KeywordQuery,
-    TermShare, UpsertOutcome, VectorEntry, VectorIndex, VectorQuery,
+    ChangeOp, ChangePosition, HitContext, IndexHit, IndexHits, KeywordEntry, KeywordIndex,
+    KeywordQuery, TermShare, UpsertOutcome, VectorEntry, VectorIndex, VectorQuery, goes_by,
 };
 use memory_core::{
     CallContext, Capabilities, EmbeddingSpace, Error, ErrorKind, Filter, Health, MemoryId, Metric,
@@ -15,10 +15,6 @@ use memory_core::{
 use super::commit::check_fence;
 use super::state::{State, Tenant};
 use super::{ReferenceStore, check_limit, check_many};
-
-/// BM25's saturation and length weight; the common defaults (Robertson and Zaragoza, 2009).
-const K1: f64 = 1.2;
-const B: f64 = 0.75;
 
 /// Whether the tenant's fence lets a write of vectors pass.
 fn not_fenced(state: &State, context: &CallContext) -> Result<()> {
@@ -168,6 +164,7 @@ impl VectorIndex for ReferenceStore {
                     ),
                     terms: Vec::new(),
                     item: None,
+                    context: Some(Box::new(HitContext::of(&record.item))),
                 })
             })
         });
@@ -230,6 +227,19 @@ impl KeywordIndex for ReferenceStore {
         Ok(ranked(hits, query.limit))
     }
 
+    async fn authors(&self, context: &CallContext, names: &[String]) -> Result<Vec<String>> {
+        let state = self.enter(context)?;
+        let now = self.clock.now();
+        let authors: BTreeSet<&str> = state
+            .tenant(&context.tenant)
+            .into_iter()
+            .flat_map(|tenant| tenant.passing(&Filter::All, now))
+            .filter_map(|record| record.item.author.as_deref())
+            .collect();
+        let known = |name: &&String| authors.iter().any(|author| goes_by(author, name));
+        Ok(names.iter().take(100).filter(known).cloned().collect())
+    }
+
     async fn health(&self) -> Health {
         self.health_now()
     }
@@ -268,15 +278,28 @@ fn bm25(tenant: &Tenant, query: &KeywordQuery, now: memory_core::Timestamp) -> V
             let times = words.iter().filter(|word| word == term).count() as f64;
             if times > 0.0 {
                 let rarity = (1.0 + (count - holders + 0.5) / (holders + 0.5)).ln();
-                let length = 1.0 - B + B * words.len() as f64 / average;
-                let score = rarity * times * (K1 + 1.0) / (times + K1 * length);
+                let length = 1.0 - query.b + query.b * words.len() as f64 / average;
+                let score = rarity * times * (query.k1 + 1.0) / (times + query.k1 * length);
                 shares.push(TermShare { term: (*term).clone(), score });
             }
         }
         if let (false, Some(revision)) = (shares.is_empty(), record.item.revision.clone()) {
-            let score = shares.iter().map(|share| share.score).sum();
+            let score: f64 = shares.iter().map(|share| share.score).sum();
             let terms = if query.explain { shares } else { Vec::new() };
-            hits.push(IndexHit { id: record.item.id.clone(), revision, score, terms, item: None });
+            let mass: f64 = holders
+                .values()
+                .map(|holders| (1.0 + (count - holders + 0.5) / (holders + 0.5)).ln())
+                .sum();
+            let mut context = HitContext::of(&record.item);
+            context.coverage = Some((score / (mass * (query.k1 + 1.0))).clamp(0.0, 1.0));
+            hits.push(IndexHit {
+                id: record.item.id.clone(),
+                revision,
+                score,
+                terms,
+                item: None,
+                context: Some(Box::new(context)),
+            });
         }
     }
     hits

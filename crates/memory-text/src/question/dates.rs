@@ -267,7 +267,7 @@ fn day_number(word: &str) -> Option<u8> {
 }
 
 /// The length of a month; `None` for no month. Without a year February has 29 days.
-fn days_in(year: Option<u16>, month: u8) -> Option<u8> {
+pub(super) fn days_in(year: Option<u16>, month: u8) -> Option<u8> {
     let leap = year.is_none_or(|year| {
         year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
     });

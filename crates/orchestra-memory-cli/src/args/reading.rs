@@ -102,6 +102,9 @@ pub(crate) struct Search {
     /// Which ways of finding to use
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) arm: Arm,
+    /// No hits where the relevance of the answer, 0 to 1, is lower than this
+    #[arg(long, value_name = "N")]
+    pub(crate) min_relevance: Option<f64>,
     /// Say of each hit why it was found
     #[arg(long)]
     pub(crate) explain: bool,

@@ -38,6 +38,8 @@ struct AnswerLine<'a> {
     hits: Vec<HitJson<'a>>,
     arms_used: &'a [Arm],
     notes: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relevance: Option<f64>,
 }
 
 /// What stands in the place of an answer.
@@ -81,6 +83,7 @@ pub(crate) async fn run(
                     hits: hits_json(&answer.hits),
                     arms_used: &answer.arms_used,
                     notes: &answer.notes,
+                    relevance: answer.relevance,
                 })?;
             }
             Err(Failure::Error(error)) => {

@@ -2,7 +2,7 @@
 
 use orchestra_memory::{
     ArmHit, ArmSelection, ArmShare, Explanation, Hit, Limit, MemoryItem, SearchAnswer,
-    SearchRequest, TenantMemory, limits,
+    SearchRequest, SignalShare, TenantMemory, limits,
 };
 use serde::Serialize;
 
@@ -29,6 +29,7 @@ pub(crate) async fn run(app: &mut App, tenant: &TenantMemory, search: &Search) -
             arms_used: &answer.arms_used,
             notes: &answer.notes,
             exact: answer.exact,
+            relevance: answer.relevance,
         });
     }
     let style = app.output.style();
@@ -57,6 +58,7 @@ pub(crate) fn base(app: &App, search: &Search) -> Result<SearchRequest> {
         .with_filter(scope::filter(&search.scope, app.now())?)
         .with_limit(limit)
         .with_explain(search.explain)
+        .with_min_relevance(search.min_relevance)
         .with_arms(match search.arm {
             Arm::Auto => ArmSelection::Auto,
             Arm::Keyword => ArmSelection::KeywordOnly,
@@ -84,6 +86,8 @@ struct AnswerJson<'a> {
     arms_used: &'a [orchestra_memory::Arm],
     notes: &'a [String],
     exact: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relevance: Option<f64>,
 }
 
 /// A hit as JSON: the id and the score first, then how it was found and the item.
@@ -129,8 +133,20 @@ fn lines(rank: usize, hit: &Hit, style: Style) -> Vec<String> {
             let text = human::wrapped(&why(share), "       ", style.width);
             lines.extend(text.iter().map(|line| style.dim(line)));
         }
+        if !explanation.context.is_empty() {
+            let text = human::wrapped(&around(&explanation.context), "       ", style.width);
+            lines.extend(text.iter().map(|line| style.dim(line)));
+        }
     }
     lines
+}
+
+/// What the context gave to a hit, in words: `context: speaker 1.00 = 0.210, session 0.80 = 0.150`.
+fn around(shares: &[SignalShare]) -> String {
+    let share = |share: &SignalShare| {
+        format!("{} {:.2} = {:.3}", share.signal, share.strength, share.contribution)
+    };
+    format!("context: {}", shares.iter().map(share).collect::<Vec<_>>().join(", "))
 }
 
 /// What an arm gave to a hit, in words: `keyword: rank 1, BM25 7.31; 1.000 x 0.45 = 0.450 (...)`.
@@ -146,6 +162,9 @@ fn why(share: &ArmShare) -> String {
         "{}: rank {rank}, {measure} {raw:.3}; {:.3} x {:.2} = {:.3}",
         share.arm, share.normalised, share.weight, share.contribution
     );
+    if share.lent > 0.0 {
+        text.push_str(&format!(", {:.3} of the measure lent by its neighbours", share.lent));
+    }
     if !share.terms.is_empty() {
         let mut terms: Vec<_> = share.terms.iter().collect();
         terms.sort_by(|a, b| b.score.total_cmp(&a.score));

@@ -30,7 +30,7 @@ mod firestore {
 mod firestore {
     use orchestra_memory::firestore::{self, IndexDefinitions};
     use orchestra_memory::{
-        EmbeddingSettings, EmbeddingSpace, Error, ErrorKind, Metric, Provider, StoreUrl, model,
+        EmbeddingSettings, EmbeddingSpace, Error, ErrorKind, Metric, Provider, StoreUrl,
     };
     use serde_json::{Value, json};
 
@@ -106,7 +106,7 @@ mod firestore {
     /// this machine: it may be on the one that asks the store.
     fn configured(settings: &EmbeddingSettings) -> Result<Option<EmbeddingSpace>> {
         Ok(match settings.chosen_provider() {
-            Provider::Auto | Provider::MiniLm => Some(model::space()),
+            Provider::Auto | Provider::MiniLm => Some(settings.minilm.space()),
             _ => settings.space()?,
         })
     }
@@ -133,6 +133,8 @@ mod firestore {
 
     #[cfg(test)]
     mod tests {
+        use orchestra_memory::model;
+
         use super::*;
 
         #[test]
@@ -156,6 +158,8 @@ mod firestore {
             };
             assert_eq!(of(""), Some(model::space()));
             assert_eq!(of("[embedding]\nprovider = 'minilm'\n"), Some(model::space()));
+            let small = of("[embedding.minilm]\nprecision = 'int8'\n");
+            assert_eq!(small, Some(model::Precision::Int8.space()));
             assert_eq!(of("[embedding]\nprovider = 'none'\n"), None);
             let named = of("[embedding]\nmodel = 'm'\ndimensions = 3\n").unwrap();
             assert_eq!((named.model(), named.dimensions()), ("m", 3));

@@ -57,7 +57,7 @@ fn pages() {
 fn searches() {
     let world = world();
     let answer = world.object(&["search", "tea", "--vector", "[1,2]", "--explain"]);
-    assert_eq!(keys(&answer), ["arms_used", "exact", "hits", "notes"]);
+    assert_eq!(keys(&answer), ["arms_used", "exact", "hits", "notes", "relevance"]);
     let hit = &answer["hits"][0];
     assert_eq!(keys(hit), ["arms", "explanation", "id", "item", "score"]);
     assert_eq!(keys(&hit["arms"][0]), ["arm", "rank", "raw_score"]);
@@ -69,7 +69,7 @@ fn searches() {
     let run = world.run(&["search", "--queries", &file, "--json"]);
     assert_eq!(run.code, 10);
     let lines = run.lines();
-    assert_eq!(keys(&lines[0]), ["arms_used", "hits", "notes", "query_id"]);
+    assert_eq!(keys(&lines[0]), ["arms_used", "hits", "notes", "query_id", "relevance"]);
     assert_eq!(keys(&lines[0]["hits"][0]), ["arms", "id", "item", "score"]);
     assert_eq!(keys(&lines[1]), ["error", "line", "query_id"]);
 }

@@ -95,7 +95,9 @@ mod local {
     ) -> Result<Arc<dyn Embedder>> {
         let folder = folder(settings)
             .ok_or_else(|| Error::new(ErrorKind::Config, NO_FOLDER).with_operation("open"))?;
-        let mut options = MiniLmOptions::default().with_clock(clock.clone());
+        let mut options = MiniLmOptions::default()
+            .with_clock(clock.clone())
+            .with_precision(settings.minilm.precision.into());
         if let Some(threads) = settings.minilm.threads {
             options = options.with_threads(threads);
         }

@@ -1,5 +1,6 @@
 //! Searching: by words, by meaning, by a caller's vector.
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -9,6 +10,7 @@ use futures::poll;
 use memory_core::traits::{EmbedPurpose, VectorQuery};
 use memory_core::{CallContext, EmbeddingSpace, Error, ErrorKind, Filter, Result, Vectors, Write};
 use memory_search::{Arm, ArmSelection, Hit, SearchAnswer, SearchRequest};
+use memory_text::question::{names, without_names};
 
 use super::TenantMemory;
 use super::spaces::{self, KnownSpace};
@@ -27,6 +29,10 @@ const SOME_LACK: &str = "some of the tenant's memories have no vector yet and ar
 /// The same where there is no search by words.
 const SOME_MISSED: &str = "some of the tenant's memories have no vector yet and are not found \
                            (`orchestra-memory embed --missing` makes them)";
+
+/// Words that a question has at the least once the names of authors are taken out: `Who is Ada`
+/// has two left, which mean nothing.
+const FEWEST_WORDS: usize = 3;
 
 /// How a search went that found nothing, for there is nothing yet to search.
 const BY_MEANING_ALONE: &str = "searched by meaning alone: this store has no keyword index";
@@ -94,7 +100,8 @@ impl TenantMemory {
         let stance = self.stance(context, attached).await?;
         let Stance::Serves(known) = stance else { return Ok(Err(no_vector(&stance))) };
         let words = self.inner().backend.keywords.is_some();
-        let vector = query_vector(attached, context, text, words).await?;
+        let asked = self.without_authors(context, text).await?;
+        let vector = query_vector(attached, context, &asked, words).await?;
         let request = request.clone().with_vector(known.space.clone(), vector);
         let mut found = self.search_both_ways(context, &request, &known.space).await;
         let refused = |error: &Error| error.kind() == ErrorKind::InvalidInput;
@@ -105,6 +112,29 @@ impl TenantMemory {
             found = self.search_both_ways(context, &request, &known.space).await;
         }
         Ok(found?.ok_or_else(Without::none_yet))
+    }
+
+    /// The text to embed for a question: without the names of authors, whom the keyword index
+    /// knows. They stand before the text of most memories that are embedded, and say little of what
+    /// is asked. A question that is hardly more than a name keeps it.
+    async fn without_authors<'t>(
+        &self,
+        context: &CallContext,
+        text: &'t str,
+    ) -> Result<Cow<'t, str>> {
+        let inner = self.inner();
+        let settings = inner.searcher.settings().context;
+        let (true, Some(keywords)) = (settings.without_names, &inner.backend.keywords) else {
+            return Ok(Cow::Borrowed(text));
+        };
+        let names: Vec<String> = names(text).into_iter().map(str::to_owned).collect();
+        if names.is_empty() {
+            return Ok(Cow::Borrowed(text));
+        }
+        let authors = keywords.authors(context, &names).await?;
+        let rest = without_names(text, &authors);
+        let words = rest.split_whitespace().filter(|word| word.contains(char::is_alphanumeric));
+        Ok(if words.count() < FEWEST_WORDS { Cow::Borrowed(text) } else { Cow::Owned(rest) })
     }
 
     /// As [`TenantMemory::search`], with a vector of the tenant's active space beside what the

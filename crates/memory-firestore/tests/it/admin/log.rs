@@ -108,6 +108,28 @@ async fn who_slept_through_a_reset_writes_after_it() {
 }
 
 #[tokio::test]
+async fn a_trim_that_fails_does_not_fail_the_commit_before_it() {
+    let adapt = |settings: &mut FirestoreSettings| {
+        settings.change_log = true;
+        settings.change_log_keep = 1;
+    };
+    let Some(harness) = FirestoreHarness::new(adapt).await else { return };
+    let (store, context) = (&harness.store, tenant("t"));
+    let entries = || harness.project.list("tenants/t/changes").len();
+    for name in ["a", "b"] {
+        add(store, &context, item(name, "x")).await.unwrap();
+    }
+    assert_eq!(entries(), 1);
+    // One request, which is the commit.
+    harness.book.allow(1);
+    add(store, &context, item("c", "x")).await.unwrap();
+    harness.book.refuse(false);
+    assert_eq!(entries(), 2, "and no trim");
+    add(store, &context, item("d", "x")).await.unwrap();
+    assert_eq!(entries(), 1);
+}
+
+#[tokio::test]
 async fn old_entries_are_dropped_when_nobody_needs_them() {
     let adapt = |settings: &mut FirestoreSettings| {
         settings.change_log = true;

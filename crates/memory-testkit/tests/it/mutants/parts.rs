@@ -133,6 +133,7 @@ impl PartMutant {
                         score: 1.0,
                         terms: Vec::new(),
                         item: None,
+                        context: None,
                     };
                     let mut ghosts = self.ghosts.lock().unwrap();
                     ghosts.entry(context.tenant.clone()).or_default().push(ghost);
@@ -317,11 +318,15 @@ impl KeywordIndex for PartMutant {
                         score: 0.0,
                         terms: Vec::new(),
                         item: None,
+                        context: None,
                     });
                 }
             }
         }
         Ok(found)
+    }
+    async fn authors(&self, context: &CallContext, names: &[String]) -> Result<Vec<String>> {
+        self.keywords().authors(context, names).await
     }
     async fn health(&self) -> Health {
         self.keywords().health().await

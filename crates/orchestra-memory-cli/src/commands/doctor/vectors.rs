@@ -149,7 +149,7 @@ pub(super) async fn tenant(
 /// The space that the settings stand for, whether or not what makes its vectors could be opened.
 fn wanted(memory: &Memory, places: &Places) -> Option<EmbeddingSpace> {
     match places.settings.embedding.chosen_provider() {
-        Provider::MiniLm => Some(model::space()),
+        Provider::MiniLm => Some(places.settings.embedding.minilm.space()),
         Provider::Auto => memory.embedder().map(|embedder| embedder.space),
         _ => places.settings.embedding.space().ok().flatten(),
     }
