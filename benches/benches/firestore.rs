@@ -38,6 +38,9 @@ const PAGE: u32 = 20;
 const NEIGHBOURS: u32 = 10;
 /// Pairs that are timed, unless `--pairs` says otherwise.
 const PAIRS: usize = 20;
+/// Pairs of each row that are not counted: they open connections, and the emulator, a Java program
+/// that has just been started, compiles what both ask of it.
+const WARM: usize = 10;
 /// Memories of a load.
 const LOAD: usize = 2_000;
 /// Rounds of loads.
@@ -197,8 +200,7 @@ async fn calls(
             calls.into_iter().filter(|call| only.is_none_or(|only| call.name().starts_with(only)))
         {
             let mut pairing = Pairing::default();
-            // The first pair opens connections and warms the emulator up, and is not counted.
-            for pair in 0..=pairs {
+            for pair in 0..WARM + pairs {
                 let mut places = [Arc::clone(ours), Arc::clone(theirs)];
                 let mut given = Arc::clone(&raws);
                 let count = call.calls(concurrency);
@@ -220,7 +222,7 @@ async fn calls(
                     took[which] =
                         round(place, call, &given, pair * count, count, concurrency).await?;
                 }
-                if pair > 0 {
+                if pair >= WARM {
                     pairing.push(took, count)?;
                 }
             }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use memory_core::{Error, ErrorKind, Result};
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -165,8 +165,23 @@ impl Drop for Place<'_> {
     }
 }
 
+/// How often a thread looks for its next read, yielding in between, before it sleeps: to be woken
+/// takes longer than a search of a thousand memories.
+const LOOKS: u32 = 100;
+
+fn next(jobs: &Receiver<ReadJob>) -> Option<ReadJob> {
+    for _ in 0..LOOKS {
+        match jobs.try_recv() {
+            Ok(job) => return Some(job),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => std::thread::yield_now(),
+        }
+    }
+    jobs.recv().ok()
+}
+
 fn run(connection: &Connection, jobs: &Receiver<ReadJob>) {
-    while let Ok(job) = jobs.recv() {
+    while let Some(job) = next(jobs) {
         // A panic must not end the thread; the caller sees its answer's sender dropped.
         let panicked = catch_unwind(AssertUnwindSafe(|| job(connection))).is_err();
         if panicked {

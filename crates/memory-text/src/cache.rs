@@ -24,7 +24,9 @@ pub(crate) struct CachedTerm<'a> {
     pub(crate) stop: bool,
 }
 
+/// Aligned, so that a slot is one cache line and not a part of two.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 struct Slot {
     /// Zero in a slot that was never filled; words are never empty.
     word_len: u8,
