@@ -242,11 +242,8 @@ impl FirestoreStore {
             None => state,
         };
         let listed = TenantState { listed: true, ..state.clone() };
-        match state.updated_at {
-            None => writes.push(Write::update(listed.document(name)?).if_exists(false)),
-            Some(time) if !state.listed => {
-                writes.push(Write::update(listed.document(name)?).if_updated_at(time));
-            }
+        match state.updated_at.filter(|_| state.listed) {
+            None => writes.push(Write::update(listed.document(name)?).if_still(state.updated_at)),
             Some(time) if self.verifies(call).await? => {
                 let part = self.hold(call, tenant, time).await?;
                 match part.duty() {
@@ -267,11 +264,7 @@ impl FirestoreStore {
             }
             Some(_) => transaction = self.hold_in_transaction(call, tenant, state).await?,
         }
-        let sent = self.wire.commit(call, writes, transaction.clone()).await;
-        if matches!(&sent, Err(Refused::Error(_))) && !transaction.is_empty() {
-            self.give_up(call, transaction).await;
-        }
-        let answer = match sent {
+        let answer = match self.commit_in(call, writes, transaction).await {
             Ok(mut times) => {
                 if let Some(held) =
                     held.as_mut().filter(|held| matches!(held.duty(), Duty::Make(_)))
@@ -320,18 +313,25 @@ impl FirestoreStore {
         let mut transaction = Vec::new();
         if self.verifies(call).await? {
             let verify = Write::verify(self.names.tenant(tenant));
-            writes.push(match state.updated_at {
-                Some(time) => verify.if_updated_at(time),
-                None => verify.if_exists(false),
-            });
+            writes.push(verify.if_still(state.updated_at));
         } else {
             transaction = self.hold_in_transaction(call, tenant, state).await?;
         }
+        self.commit_in(call, writes, transaction).await.map(|_| ())
+    }
+
+    /// Commits in a transaction, which is ended if that fails, or in none where its id is empty.
+    async fn commit_in(
+        &self,
+        call: Call<'_>,
+        writes: Vec<Write>,
+        transaction: Vec<u8>,
+    ) -> Result<Vec<i64>, Refused> {
         let sent = self.wire.commit(call, writes, transaction.clone()).await;
         if matches!(&sent, Err(Refused::Error(_))) && !transaction.is_empty() {
             self.give_up(call, transaction).await;
         }
-        sent.map(|_| ())
+        sent
     }
 
     /// A transaction in which the tenant's document was read as `state` has it.
@@ -394,13 +394,7 @@ impl FirestoreStore {
     ) -> Result<Arc<TenantState>, Refused> {
         self.store_written(call).await?;
         let write = Write::update(new.document(self.names.tenant(tenant))?);
-        others.insert(
-            0,
-            match old.updated_at {
-                Some(time) => write.if_updated_at(time),
-                None => write.if_exists(false),
-            },
-        );
+        others.insert(0, write.if_still(old.updated_at));
         if old.listed {
             others.extend(shares::delete_all(&self.names, tenant));
         }

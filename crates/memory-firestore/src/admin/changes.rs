@@ -167,10 +167,7 @@ impl FirestoreStore {
                 update_time: None,
             };
             let write = Write::update(document);
-            let write = match found {
-                Some(found) => write.if_updated_at(found.updated_at),
-                None => write.if_exists(false),
-            };
+            let write = write.if_still(found.map(|found| found.updated_at));
             match self.wire.commit(call, vec![write], Vec::new()).await {
                 Ok(_) => return Ok(()),
                 Err(Refused::Error(error)) => return Err(error),

@@ -55,10 +55,7 @@ impl Remains {
     }
 
     fn held(&self, write: Write) -> Write {
-        match self.updated_at {
-            Some(time) => write.if_updated_at(time),
-            None => write.if_exists(false),
-        }
+        write.if_still(self.updated_at)
     }
 }
 

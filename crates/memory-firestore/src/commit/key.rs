@@ -172,9 +172,5 @@ pub(crate) fn write(
     let name = name(&store.names, tenant, key);
     let document = proto::Document { name, fields, create_time: None, update_time: None };
     size::check(&store.settings, &document)?;
-    let write = wire::Write::update(document);
-    Ok(match old {
-        Some(old) => write.if_updated_at(old.updated_at),
-        None => write.if_exists(false),
-    })
+    Ok(wire::Write::update(document).if_still(old.map(|old| old.updated_at)))
 }

@@ -331,10 +331,7 @@ impl Work<'_> {
                     size::check(&store.settings, &document)?;
                     wire::Write::update(document)
                 };
-                match at {
-                    Some(time) => made.if_updated_at(*time),
-                    None => made.if_exists(false),
-                }
+                made.if_still(*at)
             }
             (Decision::Delete { at, .. }, _) => wire::Write::delete(name).if_updated_at(*at),
             // Nothing is there to delete; the other writes hold only if that stays so.

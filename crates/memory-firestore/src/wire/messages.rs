@@ -77,6 +77,14 @@ impl Write {
         self.current_document = Some(proto::Precondition { condition_type: Some(condition) });
         self
     }
+
+    /// If the document is still as it was read: last changed at this time, or not there.
+    pub(crate) fn if_still(self, updated_at: Option<i64>) -> Self {
+        match updated_at {
+            Some(micros) => self.if_updated_at(micros),
+            None => self.if_exists(false),
+        }
+    }
 }
 
 /// Microseconds since 1970 as the service writes times.
