@@ -423,7 +423,7 @@ impl VectorIndex for FirestoreStore {
         &self,
         context: &CallContext,
         space: &EmbeddingSpace,
-        entries: Vec<VectorEntry>,
+        entries: &[VectorEntry],
     ) -> Result<Vec<UpsertOutcome>> {
         self.run("upsert", Some(context), async |call| {
             vectors::upsert(self, call, context, space, entries).await

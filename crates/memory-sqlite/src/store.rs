@@ -426,17 +426,17 @@ impl VectorIndex for SqliteStore {
         &self,
         context: &CallContext,
         space: &EmbeddingSpace,
-        entries: Vec<VectorEntry>,
+        entries: &[VectorEntry],
     ) -> Result<Vec<UpsertOutcome>> {
         let operation = "upsert_vectors";
         check_entries(entries.len()).map_err(|error| named(error, operation))?;
         let writes = entries
-            .into_iter()
+            .iter()
             .map(|entry| {
                 space.check(&entry.vector)?;
                 Ok(VectorWrite {
-                    id: entry.id,
-                    revision: Some(entry.revision),
+                    id: entry.id.clone(),
+                    revision: Some(entry.revision.clone()),
                     vector: Some(vectors::encode_one(&entry.vector)?),
                 })
             })
@@ -525,7 +525,7 @@ impl KeywordIndex for SqliteStore {
     async fn upsert(
         &self,
         context: &CallContext,
-        entries: Vec<KeywordEntry>,
+        entries: &[KeywordEntry],
     ) -> Result<Vec<UpsertOutcome>> {
         let operation = "upsert_keywords";
         check_entries(entries.len()).map_err(|error| named(error, operation))?;

@@ -170,7 +170,7 @@ pub trait KeywordIndex: Send + Sync + Debug {
     async fn upsert(
         &self,
         context: &CallContext,
-        entries: Vec<KeywordEntry>,
+        entries: &[KeywordEntry],
     ) -> Result<Vec<UpsertOutcome>>;
 
     /// Forgets items; unknown ids are no error. Idempotent.

@@ -147,7 +147,7 @@ pub trait VectorIndex: Send + Sync + Debug {
         &self,
         context: &CallContext,
         space: &EmbeddingSpace,
-        entries: Vec<VectorEntry>,
+        entries: &[VectorEntry],
     ) -> Result<Vec<UpsertOutcome>>;
 
     /// Forgets the vectors of items in a space; unknown ids are no error. Idempotent.

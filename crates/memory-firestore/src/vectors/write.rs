@@ -35,7 +35,7 @@ pub(crate) async fn upsert(
     call: Call<'_>,
     context: &CallContext,
     space: &EmbeddingSpace,
-    entries: Vec<VectorEntry>,
+    entries: &[VectorEntry],
 ) -> Result<Vec<UpsertOutcome>> {
     check_count(entries.len())?;
     check_dimensions(space)?;
@@ -45,7 +45,7 @@ pub(crate) async fn upsert(
             .map_err(|error| error.with_context("entry", place.to_string()))?;
     }
     let mut by_id: BTreeMap<&MemoryId, Vec<&VectorEntry>> = BTreeMap::new();
-    for entry in &entries {
+    for entry in entries {
         by_id.entry(&entry.id).or_default().push(entry);
     }
     let targets = by_id.into_iter().map(|(id, entries)| Target { id, wants: Wants::One(entries) });

@@ -101,7 +101,7 @@ async fn write_all(bed: &FirestoreHarness) {
     let receipt = store.commit(&acme, keyed()).await.expect("a commit");
     let held = receipt.results[2].revision.clone().expect("a revision");
     let entry = VectorEntry { id: id("vectors"), revision: held, vector: vec![0.6, 0.8, 0.0] };
-    let outcome = store.upsert(&acme, &space(), vec![entry]).await.expect("an upsert");
+    let outcome = store.upsert(&acme, &space(), &[entry]).await.expect("an upsert");
     assert_eq!(outcome, [UpsertOutcome::Stored]);
     let delete = Write::delete(id("gone"), Precondition::Any);
     store.commit(&acme, commit(vec![delete])).await.expect("a delete");

@@ -234,7 +234,7 @@ async fn what_cannot_be_searched_or_kept_is_refused_before_it_is_sent() {
         let answer = harness.store.search(&context, &query).await.map(|_| ());
         refused(answer, ErrorKind::InvalidInput, "a search");
         let entry = VectorEntry { id: id("0000"), revision: revisions[0].clone(), vector };
-        let answer = harness.store.upsert(&context, space, vec![entry]).await.map(|_| ());
+        let answer = harness.store.upsert(&context, space, &vec![entry]).await.map(|_| ());
         refused(answer, ErrorKind::InvalidInput, "an upsert");
     }
     for limit in [0, 1_001, u32::MAX] {
@@ -286,7 +286,7 @@ async fn two_spaces_stand_side_by_side_in_an_item_that_does_not_change() {
     ];
     use UpsertOutcome::{Stale, Stored};
     harness.book.take();
-    let outcomes = harness.store.upsert(&context, &new, entries).await.unwrap();
+    let outcomes = harness.store.upsert(&context, &new, &entries).await.unwrap();
     assert_eq!(outcomes, [Stored, Stale, Stored, Stored, Stored, Stored]);
     let usage = harness.book.total();
     assert_eq!((usage.reads, usage.writes), (5, 4));
@@ -342,9 +342,9 @@ async fn vectors_of_two_writers_meet_and_none_is_lost() {
         .collect();
     for _ in 0..5 {
         let (a, b, c) = tokio::join!(
-            harness.store.upsert(&context, &first, entries.clone()),
-            another.upsert(&context, &second, entries.clone()),
-            another.upsert(&context, &first, entries.clone()),
+            harness.store.upsert(&context, &first, &entries),
+            another.upsert(&context, &second, &entries),
+            another.upsert(&context, &first, &entries),
         );
         for outcomes in [a, b, c] {
             assert_eq!(outcomes.unwrap(), [UpsertOutcome::Stored; 10]);
@@ -441,7 +441,7 @@ async fn a_space_that_comes_back_is_empty_and_its_items_are_as_they_were() {
     };
     to(&old, Some(&new)).await;
     let entry = VectorEntry { id: id("0004"), revision: revisions[4].clone(), vector: X.to_vec() };
-    harness.store.upsert(&context, &new, vec![entry]).await.unwrap();
+    harness.store.upsert(&context, &new, &[entry]).await.unwrap();
     to(&new, None).await;
     harness.book.take();
     to(&new, Some(&old)).await;

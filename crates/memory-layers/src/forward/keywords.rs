@@ -13,13 +13,11 @@ impl<P: Policy> KeywordIndex for Layered<dyn KeywordIndex, P> {
     async fn upsert(
         &self,
         context: &CallContext,
-        entries: Vec<KeywordEntry>,
+        entries: &[KeywordEntry],
     ) -> Result<Vec<UpsertOutcome>> {
         let call = self.of(Operation::KeywordUpsert, context, entries.len());
-        let entries = &entries;
         let inner = &*self.inner;
         let send = |attempt: Attempt| async move {
-            let entries = entries.clone();
             KeywordIndex::upsert(inner, &attempt.context(context), entries).await
         };
         self.policy.run(&call, send).await

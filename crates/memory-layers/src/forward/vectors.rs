@@ -14,13 +14,11 @@ impl<P: Policy> VectorIndex for Layered<dyn VectorIndex, P> {
         &self,
         context: &CallContext,
         space: &EmbeddingSpace,
-        entries: Vec<VectorEntry>,
+        entries: &[VectorEntry],
     ) -> Result<Vec<UpsertOutcome>> {
         let call = self.of(Operation::VectorUpsert, context, entries.len());
-        let entries = &entries;
         let inner = &*self.inner;
         let send = |attempt: Attempt| async move {
-            let entries = entries.clone();
             VectorIndex::upsert(inner, &attempt.context(context), space, entries).await
         };
         self.policy.run(&call, send).await

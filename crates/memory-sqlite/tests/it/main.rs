@@ -7,8 +7,8 @@ mod durability;
 mod edges;
 mod erasure;
 mod indexes;
-#[cfg(feature = "fault-vfs")]
 mod nearby;
+#[cfg(feature = "fault-vfs")]
 mod powerloss;
 mod refusals;
 mod suite;

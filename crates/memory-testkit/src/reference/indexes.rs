@@ -74,7 +74,7 @@ impl VectorIndex for ReferenceStore {
         &self,
         context: &CallContext,
         space: &EmbeddingSpace,
-        entries: Vec<VectorEntry>,
+        entries: &[VectorEntry],
     ) -> Result<Vec<UpsertOutcome>> {
         let mut state = self.enter(context)?;
         check_many(entries.len())?;
@@ -90,8 +90,9 @@ impl VectorIndex for ReferenceStore {
                     if record.item.is_visible(now)
                         && record.item.revision.as_ref() == Some(&entry.revision) =>
                 {
-                    record.vectors.insert(space.id(), entry.vector);
-                    state.log(&context.tenant, ChangeOp::Vectors(entry.id, entry.revision));
+                    record.vectors.insert(space.id(), entry.vector.clone());
+                    let op = ChangeOp::Vectors(entry.id.clone(), entry.revision.clone());
+                    state.log(&context.tenant, op);
                     outcomes.push(UpsertOutcome::Stored);
                 }
                 _ => outcomes.push(UpsertOutcome::Stale),
@@ -190,7 +191,7 @@ impl KeywordIndex for ReferenceStore {
     async fn upsert(
         &self,
         context: &CallContext,
-        entries: Vec<KeywordEntry>,
+        entries: &[KeywordEntry],
     ) -> Result<Vec<UpsertOutcome>> {
         let state = self.enter(context)?;
         check_many(entries.len())?;

@@ -401,7 +401,7 @@ impl TenantMemory {
         let context = self.context(None);
         let ids: Vec<MemoryId> = step.entries.iter().map(|entry| entry.id.clone()).collect();
         let vectors = &self.inner().backend.vectors;
-        let outcomes = vectors.upsert(&context, &step.space, step.entries).await;
+        let outcomes = vectors.upsert(&context, &step.space, &step.entries).await;
         let outcomes = self.unless_the_space_is_gone(&context, attached, outcomes).await?;
         for (id, outcome) in ids.into_iter().zip(outcomes) {
             match outcome {

@@ -60,7 +60,7 @@ async fn name_at_once(guard: GuardMode) {
         revision: result.revision.expect("a put has a revision"),
         vector: vec![0.0, 1.0, 0.0],
     });
-    let kept = rig.direct.upsert(&context, &old, entries.collect()).await.unwrap();
+    let kept = rig.direct.upsert(&context, &old, &entries.collect::<Vec<_>>()).await.unwrap();
     assert_eq!(kept, [UpsertOutcome::Stored; 5]);
     let late = slow.await.unwrap().unwrap_err();
     assert_eq!(late.kind(), ErrorKind::Conflict, "{late:?}");

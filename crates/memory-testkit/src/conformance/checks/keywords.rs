@@ -259,10 +259,10 @@ pub(crate) async fn keyword_upserts_know_their_revision(b: &Bench) -> CheckResul
         Ok(KeywordEntry { id, revision, text: "lantern".to_owned() })
     };
     let entries = vec![entry("a", &old)?, entry("a", &now)?, entry("no", &now)?];
-    let outcomes = index.upsert(&b.ctx, entries).await?;
+    let outcomes = index.upsert(&b.ctx, &entries).await?;
     use UpsertOutcome::{Stale, Stored};
     ensure_eq!(outcomes, [Stale, Stored, Stale], "the outcomes");
-    let answer = index.upsert(&b.ctx, vec![entry("a", &now)?; 1_001]).await;
+    let answer = index.upsert(&b.ctx, &vec![entry("a", &now)?; 1_001]).await;
     refused("1,001 entries", answer, ErrorKind::InvalidInput)?;
     let answer = index.remove(&b.ctx, &memory_ids(&["a"])?).await;
     refused("a removal", answer, ErrorKind::Unsupported)?;

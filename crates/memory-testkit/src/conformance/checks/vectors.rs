@@ -258,7 +258,7 @@ pub(crate) async fn misshapen_vectors_are_refused(b: &Bench) -> CheckResult {
             revision: revision.clone(),
             vector: bad.to_vec(),
         };
-        let answer = index.upsert(&b.ctx, &space, vec![entry]).await;
+        let answer = index.upsert(&b.ctx, &space, &vec![entry]).await;
         refused(&format!("an upsert of {bad:?}"), answer, ErrorKind::InvalidInput)?;
     }
     ensure_eq!(b.query_ids(&b.ctx, &Filter::All).await?, ["good"], "the items after");
@@ -280,11 +280,11 @@ pub(crate) async fn unknown_spaces_are_refused(b: &Bench) -> CheckResult {
     let query = VectorQuery::new(unknown.clone(), X.to_vec(), 1);
     refused("a search", index.search(&b.ctx, &query).await, ErrorKind::InvalidInput)?;
     let entry = VectorEntry { id: MemoryId::new("a")?, revision, vector: X.to_vec() };
-    let answer = index.upsert(&b.ctx, &unknown, vec![entry.clone()]).await;
+    let answer = index.upsert(&b.ctx, &unknown, &[entry.clone()]).await;
     refused("an upsert", answer, ErrorKind::InvalidInput)?;
     let answer = index.remove(&b.ctx, &unknown, &memory_ids(&["a"])?).await;
     refused("a removal", answer, ErrorKind::InvalidInput)?;
-    ensure_eq!(index.upsert(&b.ctx, &space, vec![entry]).await?, [UpsertOutcome::Stored], "own");
+    ensure_eq!(index.upsert(&b.ctx, &space, &vec![entry]).await?, [UpsertOutcome::Stored], "own");
     ensure_eq!(found(b, &space, X).await?, ["a"], "the hits after");
     Ok(())
 }
@@ -315,14 +315,14 @@ pub(crate) async fn upserts_know_their_revision(b: &Bench) -> CheckResult {
     }
     use UpsertOutcome::{Stale, Stored};
     for _ in 0..2 {
-        let outcomes = index.upsert(&b.ctx, &space, entries.clone()).await?;
+        let outcomes = index.upsert(&b.ctx, &space, &entries).await?;
         ensure_eq!(outcomes, [Stale, Stored, Stale, Stale, Stale], "the outcomes");
         ensure_eq!(found(b, &space, X).await?, ["now"], "hits");
     }
     ensure_eq!(b.get(&b.ctx, "now").await?, before, "the item itself");
-    ensure!(index.upsert(&b.ctx, &space, Vec::new()).await?.is_empty(), "an upsert of nothing");
+    ensure!(index.upsert(&b.ctx, &space, &[]).await?.is_empty(), "an upsert of nothing");
     let many = vec![entries[1].clone(); 1_001];
-    let answer = index.upsert(&b.ctx, &space, many).await;
+    let answer = index.upsert(&b.ctx, &space, &many).await;
     refused("1,001 entries", answer, ErrorKind::InvalidInput)?;
     Ok(())
 }
@@ -357,7 +357,7 @@ pub(crate) async fn vectors_stay_in_their_tenant(b: &Bench) -> CheckResult {
     ensure_eq!(ids(&theirs), ["near"], "their hits");
     let mine = theirs[0].revision.clone();
     let entry = VectorEntry { id: MemoryId::new("near")?, revision: mine, vector: Y.to_vec() };
-    let outcome = b.vectors()?.upsert(&b.ctx, &space, vec![entry]).await?;
+    let outcome = b.vectors()?.upsert(&b.ctx, &space, &vec![entry]).await?;
     ensure_eq!(outcome, [UpsertOutcome::Stale], "an upsert of their item");
     b.vectors()?.remove(&b.ctx, &space, &memory_ids(&["near"])?).await?;
     let theirs = b.vectors()?.search(&other, &query).await?.hits;

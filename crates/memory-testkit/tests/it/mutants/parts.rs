@@ -204,14 +204,14 @@ impl VectorIndex for PartMutant {
         &self,
         context: &CallContext,
         space: &EmbeddingSpace,
-        entries: Vec<VectorEntry>,
+        entries: &[VectorEntry],
     ) -> Result<Vec<UpsertOutcome>> {
-        let mut entries = entries;
+        let mut entries = entries.to_vec();
         if self.is(Part::WrongLengthSkipped) {
             entries.retain(|entry| space.check(&entry.vector).is_ok());
         }
         let ids: Vec<_> = entries.iter().map(|entry| entry.id.clone()).collect();
-        let outcomes = self.vectors().upsert(context, space, entries).await?;
+        let outcomes = self.vectors().upsert(context, space, &entries).await?;
         if self.is(Part::OnceEmbeddedNeverMissing) {
             let kept = ids.into_iter().zip(&outcomes);
             let kept = kept.filter(|(_, outcome)| **outcome == UpsertOutcome::Stored);
@@ -289,7 +289,7 @@ impl KeywordIndex for PartMutant {
     async fn upsert(
         &self,
         context: &CallContext,
-        entries: Vec<KeywordEntry>,
+        entries: &[KeywordEntry],
     ) -> Result<Vec<UpsertOutcome>> {
         self.keywords().upsert(context, entries).await
     }
