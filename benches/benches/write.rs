@@ -109,6 +109,8 @@ impl Bare {
     fn open(path: &Path) -> Result<Self> {
         let mut connection = Connection::open(path)?;
         connection.execute_batch(include_str!("../../crates/memory-sqlite/src/schema_v1.sql"))?;
+        connection.execute_batch("DROP TABLE derived")?;
+        connection.execute_batch(include_str!("../../crates/memory-sqlite/src/schema_v2.sql"))?;
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;")?;
         connection.query_row("PRAGMA secure_delete = ON", [], |_| Ok(()))?;

@@ -119,6 +119,13 @@ impl<K: Clone + Eq + Hash> IndexCache<K> {
         index
     }
 
+    /// The tenant's index, if it is there, without counting this as a use.
+    pub fn peek(&self, tenant: &K) -> Option<SharedIndex> {
+        let inner = self.lock();
+        let index = &inner.entries.get(tenant)?.index;
+        (!index.is_poisoned()).then(|| Arc::clone(index))
+    }
+
     /// Measures the tenant's index again and drops others where the budget asks for it. An index
     /// that is locked for writing at this moment keeps its last measure.
     pub fn settle(&self, tenant: &K) {

@@ -43,7 +43,7 @@ pub use error::{IndexError, VectorError};
 pub use key_set::KeySet;
 pub use postings::{Bm25, KeywordPostings, TermContribution};
 pub use tenant::{DocEntry, TenantIndex};
-pub use vectors::{Candidate, Metric, Storage, VectorInput, VectorScan};
+pub use vectors::{Candidate, Metric, SharedSearch, Storage, VectorInput, VectorScan};
 
 /// The key of a document: the store's row key, of which the index makes no assumption but that it
 /// is unique within the tenant. Dense keys make [`KeySet`] smaller.

@@ -173,7 +173,11 @@ fn read_answer(answer: IndexHits, asked: u32) -> Result<Candidates> {
     let more = hits.len() >= asked;
     hits.sort_by(arm_order);
     let mut seen = HashSet::with_capacity(hits.len());
-    hits.retain(|hit| seen.insert(hit.id.clone()));
+    let repeats: Vec<bool> = hits.iter().map(|hit| !seen.insert(&hit.id)).collect();
+    if repeats.contains(&true) {
+        let mut repeats = repeats.into_iter();
+        hits.retain(|_| repeats.next() != Some(true));
+    }
     hits.truncate(asked);
     Ok(Candidates { hits, more, exact })
 }

@@ -63,8 +63,9 @@ pub(crate) fn fuse(
 ) -> Vec<Fused> {
     let ran = lists.map(|list| list.is_some());
     let weights = weights(ran, settings);
-    let mut places: HashMap<&MemoryId, usize> = HashMap::new();
-    let mut fused: Vec<Fused> = Vec::new();
+    let most = lists.iter().flatten().map(|list| list.len()).sum();
+    let mut places: HashMap<&MemoryId, usize> = HashMap::with_capacity(most);
+    let mut fused: Vec<Fused> = Vec::with_capacity(most);
     for (arm, list) in lists.into_iter().enumerate() {
         let list = list.unwrap_or_default();
         let scale = match (ran, metric) {

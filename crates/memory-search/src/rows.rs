@@ -42,7 +42,7 @@ pub(crate) enum Walk {
 
 #[derive(Debug)]
 struct Row {
-    item: MemoryItem,
+    item: Box<MemoryItem>,
     passes: bool,
 }
 
@@ -81,6 +81,7 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// `Corrupt`: a record of another item, or of another revision than its hit.
     pub(crate) fn take_in(&mut self, hits: &mut [IndexHit]) -> Result<()> {
+        self.read.reserve(hits.iter().filter(|hit| hit.item.is_some()).count());
         for hit in hits {
             let Some(item) = hit.item.take() else { continue };
             if item.id != hit.id || item.revision.as_ref() != Some(&hit.revision) {
@@ -92,25 +93,19 @@ impl<'a> Rows<'a> {
             // What another arm brought first stands: if the two differ, one hit is stale.
             self.read
                 .entry(hit.id.clone())
-                .or_insert_with(|| Some(Row { passes: self.filter.matches(&item), item: *item }));
+                .or_insert_with(|| Some(Row { passes: self.filter.matches(&item), item }));
         }
         Ok(())
     }
 
     /// What is known of an item that an index saw at `revision`.
     pub(crate) fn verdict(&self, id: &MemoryId, revision: &Revision) -> Verdict {
-        match self.read.get(id) {
-            None => Verdict::Unread,
-            Some(None) => Verdict::Gone,
-            Some(Some(row)) if row.item.revision.as_ref() != Some(revision) => Verdict::Stale,
-            Some(Some(row)) if row.passes => Verdict::Live,
-            Some(Some(_)) => Verdict::Gone,
-        }
+        judged(self.read.get(id), revision)
     }
 
     /// The record of an item, if it has been read and is there.
     pub(crate) fn item(&self, id: &MemoryId) -> Option<&MemoryItem> {
-        self.read.get(id)?.as_ref().map(|row| &row.item)
+        self.read.get(id)?.as_ref().map(|row| &*row.item)
     }
 
     /// Walks down a ranking until the limit, reading what is not known yet in as few calls as the
@@ -131,11 +126,12 @@ impl<'a> Rows<'a> {
                 self.read_some(&ranking[taken..], chunk).await?;
                 chunk = chunk.saturating_mul(2).min(FETCH_IDS);
             }
-            let stands = |revision| self.verdict(&fused.id, revision) == Verdict::Live;
+            let row = self.read.get(&fused.id);
+            let stands = |revision| judged(row, revision) == Verdict::Live;
             if !fused.parts.iter().flatten().all(|part| stands(&part.revision)) {
                 return Ok(Walk::Dropped);
             }
-            if let (Some(budget), Some(Some(row))) = (budget, self.read.get(&fused.id)) {
+            if let (Some(budget), Some(Some(row))) = (budget, row) {
                 let tokens = u64::try_from(estimate_tokens(row.item.content())).unwrap_or(u64::MAX);
                 let left = budget - spent;
                 if tokens > left {
@@ -167,7 +163,7 @@ impl<'a> Rows<'a> {
 
     /// Hands an item over, in the shape that was asked for.
     pub(crate) fn take(&mut self, id: &MemoryId) -> Option<MemoryItem> {
-        let mut item = self.read.remove(id)??.item;
+        let mut item = *self.read.get_mut(id)?.take()?.item;
         if self.hide_metadata {
             item.metadata.clear();
         }
@@ -191,11 +187,23 @@ impl<'a> Rows<'a> {
                         return Err(wrong_answer("an item without a revision"));
                     }
                 }
-                let row = item.map(|item| Row { passes: self.filter.matches(&item), item });
+                let row =
+                    item.map(|item| Row { passes: self.filter.matches(&item), item: item.into() });
                 self.read.insert(id.clone(), row);
             }
         }
         Ok(())
+    }
+}
+
+/// What is known of an item by what was read of it.
+fn judged(row: Option<&Option<Row>>, revision: &Revision) -> Verdict {
+    match row {
+        None => Verdict::Unread,
+        Some(None) => Verdict::Gone,
+        Some(Some(row)) if row.item.revision.as_ref() != Some(revision) => Verdict::Stale,
+        Some(Some(row)) if row.passes => Verdict::Live,
+        Some(Some(_)) => Verdict::Gone,
     }
 }
 

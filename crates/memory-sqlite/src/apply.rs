@@ -7,8 +7,8 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use memory_core::traits::{ChangePosition, Usage};
 use memory_core::{
-    CallContext, Commit, CommitReceipt, Error, ErrorKind, IdempotencyKey, MemoryId, Precondition,
-    Put, Result, SpaceId, TenantId, Timestamp, Vectors, Write, WriteResult, limits,
+    CallContext, Commit, CommitReceipt, Error, ErrorKind, IdempotencyKey, MemoryId, MemoryItem,
+    Precondition, Put, Result, SpaceId, TenantId, Timestamp, Vectors, Write, WriteResult, limits,
 };
 use rusqlite::{OptionalExtension as _, params};
 
@@ -391,11 +391,16 @@ fn put_one(
     let keeps = matches!(put.vectors, Vectors::Keep)
         && found.is_some_and(|found| found.hash == *put.item.content_hash().as_bytes());
     let until = put.item.visible_until().as_micros();
+    let session = model::session_of(&put.item);
+    let MemoryItem { author, importance, occurred_at, .. } = &put.item;
+    let occurred_at = occurred_at.as_micros();
+    let id = put.item.id.as_str();
     if keeps {
         execute(
             connection,
-            "UPDATE derived SET visible_until = ?2, terms = ?3, revision = ?4 WHERE item = ?1",
-            params![item, until, derived.terms, number],
+            "UPDATE derived SET revision = ?2, visible_until = ?3, session = ?4, author = ?5, \
+             importance = ?6, occurred_at = ?7, terms = ?8 WHERE item = ?1",
+            params![item, number, until, session, author, importance, occurred_at, derived.terms],
         )?;
     } else {
         let mut codes: [Option<&[u8]>; 2] = [None, None];
@@ -407,12 +412,24 @@ fn put_one(
             data[usize::from(slot)] = Some(&vector.data);
         }
         let sql = if found.is_some() {
-            "INSERT OR REPLACE INTO derived VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+            "INSERT OR REPLACE INTO derived \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
         } else {
-            "INSERT INTO derived VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+            "INSERT INTO derived VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
         };
-        let id = put.item.id.as_str();
-        let values = params![item, id, number, until, derived.terms, codes[0], codes[1]];
+        let values = params![
+            item,
+            id,
+            number,
+            until,
+            session,
+            author,
+            importance,
+            occurred_at,
+            derived.terms,
+            codes[0],
+            codes[1]
+        ];
         execute(connection, sql, values)?;
         for (slot, data) in [(0, data[0]), (1, data[1])] {
             let key = rows::vector_key(item, slot);
@@ -431,7 +448,7 @@ fn put_one(
             }
         }
     }
-    rows::log(txn, tenant, number, Op::Put, item, put.item.id.as_str())?;
+    rows::log(txn, tenant, number, Op::Put, item, id)?;
     let result = WriteResult {
         id: put.item.id.clone(),
         revision: Some(model::revision(number)),

@@ -7,12 +7,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockWriteGuard};
 
-use memory_core::{Metric, Result, TenantId, Timestamp};
-use memory_index::{CacheStats, IndexCache, Storage, TenantIndex, VectorScan};
+use memory_core::{Metric, Result, SpaceId, TenantId, Timestamp};
+use memory_index::{CacheStats, IndexCache, SharedIndex, Storage, TenantIndex, VectorScan};
 use rusqlite::{Connection, params};
 
 use crate::error::{corrupt, map};
-use crate::loading::{self, DerivedRow, SELECT};
+use crate::loading;
 use crate::read::snapshot;
 use crate::rows::{self, Op};
 use crate::vectors::{SpaceSlots, Standing, read_spaces, standing};
@@ -68,6 +68,15 @@ impl Indexes {
         let slots = Arc::new(read_spaces(connection, standing.tenant)?);
         remember(&self.spaces, standing.tenant, (*standing, Arc::clone(&slots)));
         Ok(slots)
+    }
+
+    /// A tenant's index as it lies in memory and the slot of a space, if both are known: a guess,
+    /// for no snapshot was looked at.
+    pub(crate) fn guess(&self, tenant: &TenantId, space: &SpaceId) -> Option<(SharedIndex, u8)> {
+        let number = *locked(&self.numbers).get(tenant)?;
+        let slots = locked(&self.spaces).get(&number).map(|(_, slots)| Arc::clone(slots))?;
+        let slot = slots.slot(space).ok()?.0;
+        Some((self.cache.peek(&number)?, slot))
     }
 
     /// Runs work over a tenant's index, brought up to date, in a snapshot that agrees with it;
@@ -197,23 +206,8 @@ impl Indexes {
         item: i64,
         now: Timestamp,
     ) -> Result<()> {
-        let sql = format!("{SELECT} WHERE item = ?1");
-        let mut select = connection.prepare_cached(&sql).map_err(map)?;
-        let mut found = select.query([item]).map_err(map)?;
-        let row = match found.next().map_err(map)? {
-            Some(row) => DerivedRow::read(row, slots, now)?,
-            None => None,
-        };
-        let Some(mut row) = row else {
-            index.remove(item.unsigned_abs());
-            return Ok(());
-        };
-        if self.storage == Storage::CodesAndRows {
-            for vector in &mut row.vectors {
-                vector.row = crate::read::vector(connection, item, vector.slot)?;
-            }
-        }
-        row.put_into(index)
+        let with_rows = self.storage == Storage::CodesAndRows;
+        loading::follow(connection, slots, item, now, with_rows, index)
     }
 
     fn load(

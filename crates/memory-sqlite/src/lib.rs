@@ -12,12 +12,13 @@
 //! | `writer`, `syncs`, `readers` | the threads |
 //! | `apply`, `resend`, `rows`, `model` | commits, rows, their encoding |
 //! | `sql_filter`, `read`, `missing` | filters and pages in SQL |
-//! | `indexes`, `loading`, `search` | the derived indexes |
+//! | `indexes`, `loading`, `search`, `ahead` | the derived indexes |
 //! | `erase`, `changes`, `leases`, `meta`, `upkeep` | administration |
 //! | `store`, `administration` | the handle that implements the traits |
 //! | `fault_vfs` | disks that are slow or lose their power, for tests and benches (feature `fault-vfs`) |
 
 mod administration;
+mod ahead;
 mod apply;
 mod changes;
 mod erase;

@@ -1,5 +1,6 @@
 //! How an item is stored: the one place where rows and items convert.
 
+use memory_core::traits::session_number;
 use memory_core::{
     ContentHash, Error, MemoryId, MemoryItem, MetaValue, Metadata, Projection, Result, Revision,
     Timestamp,
@@ -66,6 +67,25 @@ pub(crate) fn revision(number: i64) -> Revision {
     Revision::from_number(number.unsigned_abs())
 }
 
+/// The number of an item's conversation as its column holds it, [`session_number`] with the same bits
+/// as a signed number; `None` without a session.
+pub(crate) fn session_column(
+    user: Option<&str>,
+    agent: Option<&str>,
+    session: Option<&str>,
+) -> Option<i64> {
+    session.map(|session| session_number(user, agent, session).cast_signed())
+}
+
+/// [`session_column`] of an item.
+pub(crate) fn session_of(item: &MemoryItem) -> Option<i64> {
+    session_column(
+        item.user_id.as_ref().map(AsRef::as_ref),
+        item.agent_id.as_ref().map(AsRef::as_ref),
+        item.session_id.as_ref().map(AsRef::as_ref),
+    )
+}
+
 /// The number of a revision of this store; `None` for a text that this store never issued.
 pub(crate) fn revision_number(revision: &Revision) -> Option<i64> {
     let text = revision.as_str();
@@ -104,11 +124,20 @@ pub(crate) fn vector_bytes(vector: &[f32]) -> Vec<u8> {
 
 /// A vector out of its column.
 pub(crate) fn read_vector(bytes: &[u8]) -> Result<Vec<f32>> {
+    let mut vector = Vec::new();
+    read_vector_into(bytes, &mut vector)?;
+    Ok(vector)
+}
+
+/// A vector out of its column, into `vector` in the place of what was there.
+pub(crate) fn read_vector_into(bytes: &[u8], vector: &mut Vec<f32>) -> Result<()> {
     let (parts, rest) = bytes.as_chunks::<4>();
     if !rest.is_empty() {
         return Err(corrupt("vector"));
     }
-    Ok(parts.iter().map(|part| f32::from_le_bytes(*part)).collect())
+    vector.clear();
+    vector.extend(parts.iter().map(|part| f32::from_le_bytes(*part)));
+    Ok(())
 }
 
 /// Bytes before the codes: scale, residual, norm.
@@ -174,11 +203,19 @@ pub(crate) fn terms_of(analyzer: &Analyzer, author: Option<&str>, content: &str)
 }
 
 /// Terms out of their column: length in tokens, and each term with its frequency.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn read_terms(bytes: &[u8]) -> Result<(u32, Vec<(&str, u32)>)> {
+    let mut terms = Vec::new();
+    let tokens = read_terms_into(bytes, &mut terms)?;
+    Ok((tokens, terms))
+}
+
+/// Terms out of their column, into `terms` in the place of what was there; the length in tokens.
+pub(crate) fn read_terms_into<'a>(bytes: &'a [u8], terms: &mut Vec<(&'a str, u32)>) -> Result<u32> {
     let bad = || corrupt("term list");
     let mut rest = bytes;
     let tokens = take_number(&mut rest).ok_or_else(bad)?;
-    let mut terms = Vec::new();
+    terms.clear();
     while !rest.is_empty() {
         let frequency = take_number(&mut rest).ok_or_else(bad)?;
         let length = take_number(&mut rest).ok_or_else(bad)? as usize;
@@ -186,7 +223,7 @@ pub(crate) fn read_terms(bytes: &[u8]) -> Result<(u32, Vec<(&str, u32)>)> {
         terms.push((std::str::from_utf8(term).map_err(|_| bad())?, frequency));
         rest = after;
     }
-    Ok((tokens, terms))
+    Ok(tokens)
 }
 
 fn push_number(bytes: &mut Vec<u8>, mut number: u32) {

@@ -7,6 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
@@ -64,21 +65,23 @@ impl Readers {
         Ok((Self::Pool(Arc::new(pool)), threads))
     }
 
-    /// Runs work on a reader. A future that is dropped gives its place back when the work, if it
-    /// was begun, has ended.
+    /// Runs work on a reader; does something on the caller's thread once a thread that was free has
+    /// the work, and nothing where the work had to wait for one. A future that is dropped gives its
+    /// place back when the work, if it was begun, has ended.
     ///
     /// # Errors
     /// `Overloaded`, not to be retried at once: more callers wait than the settings allow.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        meanwhile: impl FnOnce() + Send,
     ) -> Result<T> {
         let pool = match self {
             Self::Writer(writer) => return writer.plain(work).await,
             Self::Pool(pool) => pool,
         };
-        let turn = Turn::take(pool).await?;
-        let (answer, answered) = oneshot::channel();
+        let (turn, waited) = Turn::take(pool).await?;
+        let (answer, mut answered) = oneshot::channel();
         let (sender, turn) = turn.split()?;
         let job: ReadJob = Box::new(move |connection| {
             if !answer.is_closed() {
@@ -89,6 +92,10 @@ impl Readers {
             }
         });
         sender.send(job).map_err(|_| closed())?;
+        if !waited {
+            meanwhile();
+            look(&mut answered).await;
+        }
         answered.await.map_err(|_| thread_gone())?
     }
 
@@ -109,16 +116,17 @@ struct Turn {
 }
 
 impl Turn {
-    async fn take(pool: &Arc<Pool>) -> Result<Self> {
-        let permit = match Arc::clone(&pool.free).try_acquire_owned() {
-            Ok(permit) => permit,
+    /// A turn, and whether it had to be waited for.
+    async fn take(pool: &Arc<Pool>) -> Result<(Self, bool)> {
+        let (permit, waited) = match Arc::clone(&pool.free).try_acquire_owned() {
+            Ok(permit) => (permit, false),
             Err(tokio::sync::TryAcquireError::Closed) => return Err(closed()),
             Err(tokio::sync::TryAcquireError::NoPermits) => {
                 let _place = Place::take(pool)?;
-                Arc::clone(&pool.free).acquire_owned().await.map_err(|_| closed())?
+                (Arc::clone(&pool.free).acquire_owned().await.map_err(|_| closed())?, true)
             }
         };
-        Ok(Self { pool: Arc::clone(pool), sender: None, permit: Some(permit) })
+        Ok((Self { pool: Arc::clone(pool), sender: None, permit: Some(permit) }, waited))
     }
 
     /// Takes the thread that became idle last; the rest of the turn travels with the work.
@@ -165,9 +173,26 @@ impl Drop for Place<'_> {
     }
 }
 
-/// How often a thread looks for its next read, yielding in between, before it sleeps: to be woken
-/// takes longer than a search of a thousand memories.
+/// How often a thread looks for its next read, and a caller for its answer, yielding in between,
+/// before they sleep: to be woken takes longer than a search of a thousand memories. On a processor
+/// that has nothing else to do this takes some ten microseconds; on another one the yielding lets
+/// others run.
 const LOOKS: u32 = 100;
+
+/// Looks for an answer before the caller's task sleeps, and lets other threads and, for it wakes
+/// itself, other tasks run between two looks. It ends when the answer is there, and after [`LOOKS`].
+fn look<T>(answered: &mut oneshot::Receiver<T>) -> impl Future<Output = ()> {
+    let mut looks = 0;
+    std::future::poll_fn(move |context| {
+        if looks == LOOKS || !answered.is_empty() || answered.is_terminated() {
+            return Poll::Ready(());
+        }
+        looks += 1;
+        std::thread::yield_now();
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+}
 
 fn next(jobs: &Receiver<ReadJob>) -> Option<ReadJob> {
     for _ in 0..LOOKS {
@@ -212,17 +237,18 @@ mod tests {
         let (readers, _threads) = pool(1, 1);
         let (release, held) = crossbeam_channel::bounded::<()>(0);
         let mut context = Context::from_waker(Waker::noop());
-        let mut busy = Box::pin(readers.read(move |_| {
+        let work = move |_: &Connection| {
             let _ = held.recv();
             Ok(1)
-        }));
+        };
+        let mut busy = Box::pin(readers.read(work, || {}));
         assert!(busy.as_mut().poll(&mut context).is_pending());
-        let mut waits = Box::pin(readers.read(|_| Ok(2)));
+        let mut waits = Box::pin(readers.read(|_| Ok(2), || {}));
         assert!(waits.as_mut().poll(&mut context).is_pending());
-        let error = readers.read(|_| Ok(3)).await.unwrap_err();
+        let error = readers.read(|_| Ok(3), || {}).await.unwrap_err();
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Overloaded, false));
         drop(waits);
-        let mut waits = Box::pin(readers.read(|_| Ok(4)));
+        let mut waits = Box::pin(readers.read(|_| Ok(4), || {}));
         assert!(matches!(waits.as_mut().poll(&mut context), Poll::Pending));
         release.send(()).unwrap();
         assert_eq!(busy.await.unwrap(), 1);
@@ -230,13 +256,71 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_caller_helps_only_where_a_thread_was_free() {
+        let (readers, _threads) = pool(1, 1);
+        let helped = AtomicUsize::new(0);
+        let help = || {
+            helped.fetch_add(1, Ordering::Relaxed);
+        };
+        let (release, held) = crossbeam_channel::bounded::<()>(0);
+        let work = move |_: &Connection| {
+            let _ = held.recv();
+            Ok(1)
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        let mut busy = Box::pin(readers.read(work, help));
+        assert!(busy.as_mut().poll(&mut context).is_pending());
+        assert_eq!(helped.load(Ordering::Relaxed), 1);
+        let mut waits = Box::pin(readers.read(|_| Ok(2), help));
+        assert!(waits.as_mut().poll(&mut context).is_pending());
+        release.send(()).unwrap();
+        assert_eq!((busy.await.unwrap(), waits.await.unwrap()), (1, 2));
+        assert_eq!(helped.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_caller_stops_looking_and_sleeps() {
+        let (readers, _threads) = pool(1, 1);
+        let (release, held) = crossbeam_channel::bounded::<()>(0);
+        let work = move |_: &Connection| {
+            let _ = held.recv();
+            Ok(1)
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        let mut busy = Box::pin(readers.read(work, || {}));
+        for _ in 0..=LOOKS {
+            assert!(busy.as_mut().poll(&mut context).is_pending());
+        }
+        // From here on it is the answer that wakes the task.
+        let (sent, woken) = std::sync::mpsc::channel();
+        let waker = Waker::from(Arc::new(Notes(sent)));
+        assert!(busy.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(woken.try_recv().is_err());
+        release.send(()).unwrap();
+        woken.recv().unwrap();
+        assert_eq!(busy.await.unwrap(), 1);
+    }
+
+    /// Notes that a task was woken.
+    struct Notes(std::sync::mpsc::Sender<()>);
+
+    impl std::task::Wake for Notes {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.send(());
+        }
+    }
+
+    #[tokio::test]
     async fn a_panic_costs_one_answer_and_no_thread() {
         let (readers, threads) = pool(1, 1);
-        let panicked = readers.read::<()>(|_| panic!("on purpose")).await.unwrap_err();
+        let panicked = readers.read::<()>(|_| panic!("on purpose"), || {}).await.unwrap_err();
         assert_eq!(panicked.kind(), ErrorKind::Unexpected);
-        assert_eq!(readers.read(|_| Ok(5)).await.unwrap(), 5);
+        assert_eq!(readers.read(|_| Ok(5), || {}).await.unwrap(), 5);
         readers.stop();
-        assert_eq!(readers.read(|_| Ok(6)).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(
+            readers.read(|_| Ok(6), || {}).await.unwrap_err().kind(),
+            ErrorKind::Unavailable
+        );
         for thread in threads {
             thread.join().unwrap();
         }

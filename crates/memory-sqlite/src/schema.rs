@@ -2,12 +2,14 @@
 
 use memory_core::{Error, ErrorKind, Result};
 use rusqlite::Connection;
+use rusqlite::types::ToSqlOutput;
 
 use crate::BACKEND;
 use crate::error::map;
+use crate::model;
 
 /// The version of the stored shape that this build writes.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// "OMem" in the file's header: tells an Orchestra Memory file from any other database.
 pub(crate) const APPLICATION_ID: i32 = 0x4F4D_656D;
@@ -24,10 +26,45 @@ pub(crate) const MOST_TENANTS: i64 = 1 << 26;
 type Migration = fn(&Connection) -> rusqlite::Result<()>;
 
 /// `MIGRATIONS[n]` makes version `n + 1` out of version `n`; version 0 is an empty file.
-const MIGRATIONS: &[Migration] = &[create_v1];
+const MIGRATIONS: &[Migration] = &[create_v1, surround_v2];
 
 fn create_v1(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(include_str!("schema_v1.sql"))
+}
+
+/// Writes the narrow rows anew, each with what surrounds its item. Row by row and in the order of the
+/// keys: what does not fit the page cache goes to the log, and the new rows lie in one run. A row of
+/// `derived` that has no item, which no file that is whole has, is left out.
+fn surround_v2(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("ALTER TABLE derived RENAME TO derived_v1")?;
+    connection.execute_batch(include_str!("schema_v2.sql"))?;
+    let mut select = connection.prepare(
+        "SELECT d.item, d.id, d.revision, d.visible_until, i.session_id, i.author, i.importance, \
+         i.occurred_at, d.terms, d.codes0, d.codes1, i.user_id, i.agent_id \
+         FROM derived_v1 d CROSS JOIN item i ON i.item = d.item ORDER BY d.item",
+    )?;
+    let mut insert = connection
+        .prepare("INSERT INTO derived VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?;
+    let mut found = select.query([])?;
+    while let Some(row) = found.next()? {
+        let name =
+            |column: usize| row.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from);
+        for column in 0..11 {
+            let value = match column {
+                4 => {
+                    let number = model::session_column(name(11)?, name(12)?, name(4)?);
+                    ToSqlOutput::Owned(number.into())
+                }
+                _ => ToSqlOutput::Borrowed(row.get_ref(column)?),
+            };
+            insert.raw_bind_parameter(column + 1, value)?;
+        }
+        insert.raw_execute()?;
+    }
+    drop(found);
+    drop(select);
+    // Emptied first: a drop keeps a copy in memory of each page that it frees, until it ends.
+    connection.execute_batch("DELETE FROM derived_v1; DROP TABLE derived_v1")
 }
 
 /// Brings a file up to this build's version, each step in one transaction with its number.
@@ -143,12 +180,12 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         migrate(&connection).unwrap();
         let before = tables(&connection);
-        assert!(migrate_with(&connection, &[create_v1, fail]).is_err());
+        assert!(migrate_with(&connection, &[create_v1, surround_v2, fail]).is_err());
         assert_eq!(tables(&connection), before, "a failed step leaves nothing");
-        assert_eq!(user_version(&connection).unwrap(), 1);
-        migrate_with(&connection, &[create_v1, add]).unwrap();
-        assert_eq!(tables(&connection), before + 1);
         assert_eq!(user_version(&connection).unwrap(), 2);
+        migrate_with(&connection, &[create_v1, surround_v2, add]).unwrap();
+        assert_eq!(tables(&connection), before + 1);
+        assert_eq!(user_version(&connection).unwrap(), 3);
         let error = migrate(&connection).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert_eq!(check_owner(&connection).unwrap_err().kind(), ErrorKind::Unsupported);

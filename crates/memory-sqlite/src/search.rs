@@ -9,6 +9,7 @@ use memory_text::Analyzer;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
+use crate::ahead::Ahead;
 use crate::error::{corrupt, map};
 use crate::indexes::Indexes;
 use crate::nearby::Around;
@@ -33,6 +34,7 @@ pub(crate) fn nearest(
     indexes: &Indexes,
     context: &CallContext,
     query: &VectorQuery,
+    ahead: &Ahead,
     now: Timestamp,
 ) -> Result<IndexHits> {
     query.validate()?;
@@ -59,6 +61,11 @@ pub(crate) fn nearest(
         };
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         let best = with_ties(limit, |most| {
+            if allowed.is_none()
+                && let Some(best) = ahead.finish(scan, most)
+            {
+                return Ok(best);
+            }
             let found = match &allowed {
                 None => scan.search_exact(&query.vector, most, |_| true, fetch),
                 Some(allowed) => {
@@ -210,13 +217,19 @@ fn row_key(key: DocKey) -> Result<i64> {
 /// Most documents of one score that are told apart by their ids. Beyond it the oldest come first.
 const MOST_TIES: usize = 4_096;
 
+/// Documents that are looked for first: one more than asked for, which tells whether the last of
+/// them ties with another.
+pub(crate) fn first_ask(limit: usize) -> usize {
+    limit + 1
+}
+
 /// The best `limit` documents and all that tie with the last of them, for the ids that break a tie
 /// stand in the file and not in the index.
 fn with_ties(
     limit: usize,
     mut search: impl FnMut(usize) -> Result<Vec<ScoredDoc>>,
 ) -> Result<Vec<ScoredDoc>> {
-    let mut most = limit + 1;
+    let mut most = first_ask(limit);
     loop {
         let mut best = search(most)?;
         let cut = best.get(limit - 1).map(|last| last.score);

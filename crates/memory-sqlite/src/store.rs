@@ -19,6 +19,7 @@ use memory_text::{Analyzer, Language};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use crate::ahead::Ahead;
 use crate::apply::Prepared;
 use crate::erase::Progress;
 use crate::error::closed;
@@ -30,8 +31,6 @@ use crate::syncs::LogSettings;
 use crate::writer::{WriteTxn, Writer, WriterCounters, WriterSettings};
 use crate::{BACKEND, apply, erase, meta, missing, open, read, search, upkeep, vectors};
 
-/// Most entries of one upsert or removal of vectors or texts, as the traits say.
-const ENTRIES: usize = 1_000;
 /// Most items of one sweep, as the trait says.
 const SWEEP: u32 = 10_000;
 
@@ -140,20 +139,29 @@ impl SqliteStore {
         context: Option<&CallContext>,
         work: impl FnOnce(&Connection, &Shared) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.read_with(operation, context, work, || {}).await
+    }
+
+    /// As [`SqliteStore::read`]; does something on the caller's thread once a thread that was free
+    /// has the work.
+    async fn read_with<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        context: Option<&CallContext>,
+        work: impl FnOnce(&Connection, &Shared) -> Result<T> + Send + 'static,
+        meanwhile: impl FnOnce() + Send,
+    ) -> Result<T> {
         let deadline = self.deadline(context)?;
         let shared = Arc::clone(&self.shared);
         let clock = Arc::clone(&self.clock);
-        let answer = self
-            .queues()?
-            .readers
-            .read(move |connection| {
-                // Once more after the wait for a thread.
-                if let Some(context) = &deadline {
-                    context.check_deadline(clock.monotonic())?;
-                }
-                work(connection, &shared)
-            })
-            .await;
+        let work = move |connection: &Connection| {
+            // Once more after the wait for a thread.
+            if let Some(context) = &deadline {
+                context.check_deadline(clock.monotonic())?;
+            }
+            work(connection, &shared)
+        };
+        let answer = self.queues()?.readers.read(work, meanwhile).await;
         answer.map_err(|error| named(error, operation))
     }
 
@@ -280,13 +288,6 @@ fn bound(value: u32) -> usize {
 
 pub(crate) fn named(error: Error, operation: &'static str) -> Error {
     error.with_backend(BACKEND).with_operation(operation)
-}
-
-fn check_entries(count: usize) -> Result<()> {
-    if count > ENTRIES {
-        return Err(Error::invalid(format!("one call takes {ENTRIES} entries, not {count}")));
-    }
-    Ok(())
 }
 
 fn bytes_of(items: impl Iterator<Item = usize>) -> u64 {
@@ -429,7 +430,7 @@ impl VectorIndex for SqliteStore {
         entries: &[VectorEntry],
     ) -> Result<Vec<UpsertOutcome>> {
         let operation = "upsert_vectors";
-        check_entries(entries.len()).map_err(|error| named(error, operation))?;
+        vectors::check_entries(entries.len()).map_err(|error| named(error, operation))?;
         let writes = entries
             .iter()
             .map(|entry| {
@@ -460,7 +461,7 @@ impl VectorIndex for SqliteStore {
         ids: &[MemoryId],
     ) -> Result<()> {
         let operation = "remove_vectors";
-        check_entries(ids.len()).map_err(|error| named(error, operation))?;
+        vectors::check_entries(ids.len()).map_err(|error| named(error, operation))?;
         let writes: Vec<_> = ids
             .iter()
             .map(|id| VectorWrite { id: id.clone(), revision: None, vector: None })
@@ -496,13 +497,15 @@ impl VectorIndex for SqliteStore {
     }
 
     async fn search(&self, context: &CallContext, query: &VectorQuery) -> Result<IndexHits> {
-        let (owned, query) = (context.clone(), query.clone());
+        let (owned, asked) = (context.clone(), query.clone());
         let clock = Arc::clone(&self.clock);
-        let hits = self
-            .read("search_vectors", Some(context), move |connection, shared| {
-                search::nearest(connection, &shared.indexes, &owned, &query, clock.now())
-            })
-            .await?;
+        let ahead = Arc::new(Ahead::default());
+        let theirs = Arc::clone(&ahead);
+        let work = move |connection: &Connection, shared: &Shared| {
+            search::nearest(connection, &shared.indexes, &owned, &asked, &theirs, clock.now())
+        };
+        let meanwhile = || ahead.scan(&self.shared.indexes, &context.tenant, query);
+        let hits = self.read_with("search_vectors", Some(context), work, meanwhile).await?;
         self.spend("search_vectors", Usage::reads(hits.hits.len() as u64));
         Ok(hits)
     }
@@ -528,7 +531,7 @@ impl KeywordIndex for SqliteStore {
         entries: &[KeywordEntry],
     ) -> Result<Vec<UpsertOutcome>> {
         let operation = "upsert_keywords";
-        check_entries(entries.len()).map_err(|error| named(error, operation))?;
+        vectors::check_entries(entries.len()).map_err(|error| named(error, operation))?;
         // The terms stand in the item's own row and were made with it: all that is left to say is
         // whether the item is still what the caller read.
         let ids: Vec<MemoryId> = entries.iter().map(|entry| entry.id.clone()).collect();

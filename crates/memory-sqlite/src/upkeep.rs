@@ -164,6 +164,12 @@ fn agreement(connection: &Connection, report: &mut VerifyReport) -> Result<()> {
              WHERE i.id <> d.id OR i.revision <> d.revision",
         ),
         (
+            "derived rows with another author, importance or time than their item",
+            "SELECT count(*) FROM item i JOIN derived d USING (item) \
+             WHERE i.author IS NOT d.author OR i.importance IS NOT d.importance \
+             OR i.occurred_at <> d.occurred_at",
+        ),
+        (
             "vectors without their item",
             "SELECT count(*) FROM vector WHERE key >> 1 NOT IN (SELECT item FROM item)",
         ),
@@ -192,13 +198,14 @@ fn agreement(connection: &Connection, report: &mut VerifyReport) -> Result<()> {
     Ok(())
 }
 
-/// Each item's hash, terms and vectors against its content.
+/// Each item's hash, terms, vectors and conversation against its row.
 fn contents(connection: &Connection, analyzer: &Analyzer, report: &mut VerifyReport) -> Result<()> {
-    report.checks.push("every content has its hash, its terms and its int8 vectors".to_owned());
+    let what = "every item has its hash, its terms, its int8 vectors and its conversation's number";
+    report.checks.push(what.to_owned());
     let mut select = connection
         .prepare(
-            "SELECT i.item, i.author, i.content, i.content_hash, d.terms, d.codes0, d.codes1 \
-             FROM item i JOIN derived d USING (item)",
+            "SELECT i.item, i.author, i.content, i.content_hash, d.terms, d.codes0, d.codes1, \
+             i.user_id, i.agent_id, i.session_id, d.session FROM item i JOIN derived d USING (item)",
         )
         .map_err(map)?;
     let mut found = select.query([]).map_err(map)?;
@@ -214,6 +221,12 @@ fn contents(connection: &Connection, analyzer: &Analyzer, report: &mut VerifyRep
         }
         if model::terms_of(analyzer, author.as_deref(), &content) != terms {
             faults.push(format!("row {item}: the terms are not those of the content"));
+        }
+        let name = |column: usize| row.get::<_, Option<String>>(column).map_err(map);
+        let (user, agent, session) = (name(7)?, name(8)?, name(9)?);
+        let number = model::session_column(user.as_deref(), agent.as_deref(), session.as_deref());
+        if row.get::<_, Option<i64>>(10).map_err(map)? != number {
+            faults.push(format!("row {item}: the number is not that of the conversation"));
         }
         for slot in [0_u8, 1] {
             let codes: Option<Vec<u8>> = row.get(5 + usize::from(slot)).map_err(map)?;

@@ -9,6 +9,20 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::error::{corrupt, map};
 use crate::model;
 
+/// Most entries of one upsert or removal of vectors or texts, as the traits say.
+const ENTRIES: usize = 1_000;
+
+/// Checks how many entries a call brings.
+///
+/// # Errors
+/// `InvalidInput`: too many.
+pub(crate) fn check_entries(count: usize) -> Result<()> {
+    if count > ENTRIES {
+        return Err(Error::invalid(format!("one call takes {ENTRIES} entries, not {count}")));
+    }
+    Ok(())
+}
+
 /// The spaces of a tenant with their slots: 0 and 1 take turns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SpaceSlots {

@@ -337,7 +337,7 @@ async fn vectors_that_are_none_are_refused_before_they_are_sent() {
         let asked = bed.book.asked();
         let (id, revision) = (id("there"), held.clone());
         let entry = VectorEntry { id, revision, vector: vector.to_vec() };
-        let error = store.upsert(&acme, &space, &vec![entry]).await.expect_err("an upsert");
+        let error = store.upsert(&acme, &space, &[entry]).await.expect_err("an upsert");
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{vector:?}");
         let query = VectorQuery::new(space.clone(), vector.to_vec(), 5);
         let error = store.search(&acme, &query).await.expect_err("a search");

@@ -304,7 +304,7 @@ async fn a_search_is_billed_its_hits_and_its_index_entries() {
     // A vector of an item at a revision that is known: one write. Its removal reads it first.
     let held = add(store, &acme, item("later", "x")).await.expect("a create");
     let entry = VectorEntry { id: id("later"), revision: held, vector: vec![0.0, 0.0, 1.0] };
-    let (reads, writes, deletes) = bill(&bed, store.upsert(&acme, &space, &vec![entry])).await;
+    let (reads, writes, deletes) = bill(&bed, store.upsert(&acme, &space, &[entry])).await;
     assert!(reads <= 1 && (writes, deletes) == (1, 0), "an upsert: {reads}, {writes}, {deletes}");
     let (reads, writes, deletes) = bill(&bed, store.remove(&acme, &space, &[id("later")])).await;
     assert!(reads <= 1 && (writes, deletes) == (1, 0), "a removal: {reads}, {writes}, {deletes}");

@@ -234,7 +234,7 @@ async fn what_cannot_be_searched_or_kept_is_refused_before_it_is_sent() {
         let answer = harness.store.search(&context, &query).await.map(|_| ());
         refused(answer, ErrorKind::InvalidInput, "a search");
         let entry = VectorEntry { id: id("0000"), revision: revisions[0].clone(), vector };
-        let answer = harness.store.upsert(&context, space, &vec![entry]).await.map(|_| ());
+        let answer = harness.store.upsert(&context, space, &[entry]).await.map(|_| ());
         refused(answer, ErrorKind::InvalidInput, "an upsert");
     }
     for limit in [0, 1_001, u32::MAX] {

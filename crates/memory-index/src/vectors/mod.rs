@@ -1,13 +1,16 @@
 //! The exact vector index of one embedding space: what it stores, and how vectors come and go.
 
 mod search;
+mod shared;
 mod sieve;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use memory_distance::{CodeMatrix, MAX_DIMS, Quantized, norm_f64, quantize};
 
 pub use self::search::Candidate;
+pub use self::shared::SharedSearch;
 use self::sieve::Shares;
 use crate::hash::{KeyMap, map_bytes};
 use crate::{DocKey, VectorError};
@@ -72,6 +75,14 @@ pub struct VectorScan {
     slots: KeyMap<u32>,
     /// The codes of the vector being inserted.
     incoming: Vec<i8>,
+    /// Of these rows in this order: no other rows of the process have the same.
+    stamp: u64,
+}
+
+/// A number that was not given before.
+fn next_stamp() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl VectorScan {
@@ -194,6 +205,7 @@ impl VectorScan {
     /// Removes the vector of a document, and says whether there was one.
     pub fn remove(&mut self, key: DocKey) -> bool {
         let Some(slot) = self.slots.remove(&key) else { return false };
+        self.stamp = next_stamp();
         let index = slot as usize;
         self.codes.swap_remove(index);
         self.quantized.swap_remove(index);
@@ -282,11 +294,13 @@ impl VectorScan {
             rows: Vec::new(),
             slots: KeyMap::default(),
             incoming: vec![0; dims],
+            stamp: next_stamp(),
         }
     }
 
     fn store(&mut self, key: DocKey, codes: &[i8], quantized: Quantized, row: Option<&[f32]>) {
         let row = row.filter(|_| self.storage == Storage::CodesAndRows);
+        self.stamp = next_stamp();
         if let Some(slot) = self.slots.get(&key) {
             let index = *slot as usize;
             self.codes.set(index, codes);

@@ -10,6 +10,9 @@
 //! so for most rows without their interval being worked out; its own proof stands with it. Every
 //! step only ever widens what is kept: where rounding leaves a doubt, the row stays.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use memory_distance::{
     Quantized, dot_bound, dot_estimate, dot_f32, dot_f64, quantize, squared_l2_f64,
 };
@@ -32,6 +35,9 @@ const FIRST_BLOCK: usize = 32;
 /// twice as many as survived the last cut.
 const PRUNE_AT: usize = 1_024;
 
+/// Candidates that there is room for from the start: nearly always enough.
+pub(super) const ROOM: usize = 256;
+
 /// The least number of rows to ask the caller for at once.
 const FETCH: usize = 32;
 
@@ -51,8 +57,8 @@ pub struct Candidate {
 }
 
 /// A checked query with its codes.
-struct Query<'a> {
-    row: &'a [f32],
+pub(super) struct Query<'a> {
+    row: Cow<'a, [f32]>,
     quantized: Quantized,
     padded: Vec<i8>,
 }
@@ -74,7 +80,7 @@ impl VectorScan {
         k: usize,
         accept: impl FnMut(DocKey) -> bool,
     ) -> Result<Vec<Candidate>, VectorError> {
-        let query = self.prepare(query)?;
+        let query = self.prepare(Cow::Borrowed(query))?;
         Ok(self.scan(&query, k, accept).into_iter().map(|(candidate, _)| candidate).collect())
     }
 
@@ -100,7 +106,7 @@ impl VectorScan {
         if self.storage == Storage::CodesAndRows {
             return Ok(self.search(query, k, accept)?);
         }
-        let query = self.prepare(query)?;
+        let query = self.prepare(Cow::Borrowed(query))?;
         // The score of each key that was asked for; none for those that are gone.
         let mut known: KeyMap<Option<f64>> = KeyMap::default();
         loop {
@@ -152,10 +158,19 @@ impl VectorScan {
         if self.storage != Storage::CodesAndRows {
             return Err(VectorError::RowMissing);
         }
-        let query = self.prepare(query)?;
-        let mut candidates = self.scan(&query, k, accept);
+        let query = self.prepare(Cow::Borrowed(query))?;
+        Ok(self.rerank(&query, k, self.scan(&query, k, accept)))
+    }
+
+    /// The exact best `k` of candidates that are sorted by their upper ends, by the rows in memory.
+    pub(super) fn rerank(
+        &self,
+        query: &Query<'_>,
+        k: usize,
+        mut candidates: Vec<(Candidate, u32)>,
+    ) -> Vec<ScoredDoc> {
         if self.metric != Metric::Euclidean {
-            candidates = self.narrowed(&query, k, &candidates);
+            candidates = self.narrowed(query, k, &candidates);
         }
         let mut best = TopK::new(k);
         for (candidate, slot) in candidates {
@@ -163,9 +178,9 @@ impl VectorScan {
                 break;
             }
             let norm = self.quantized[slot as usize].norm;
-            best.offer(candidate.key, self.score(&query, self.row_at(slot), norm));
+            best.offer(candidate.key, self.score(query, self.row_at(slot), norm));
         }
-        Ok(best.into_sorted())
+        best.into_sorted()
     }
 
     /// Candidates whose bounds are tightened by an f32 dot product of each row: of some hundred
@@ -190,7 +205,7 @@ impl VectorScan {
                 break;
             }
             let norms = self.quantized[*slot as usize].norm * query.quantized.norm;
-            let dot = f64::from(dot_f32(query.row, self.row_at(*slot)));
+            let dot = f64::from(dot_f32(&query.row, self.row_at(*slot)));
             let error = norms * share + underflow;
             let mut narrow = *candidate;
             // An overflow says nothing, and the bounds stay as they were.
@@ -212,10 +227,10 @@ impl VectorScan {
         tight
     }
 
-    fn prepare<'a>(&self, row: &'a [f32]) -> Result<Query<'a>, VectorError> {
-        self.check_row(row)?;
+    pub(super) fn prepare<'a>(&self, row: Cow<'a, [f32]>) -> Result<Query<'a>, VectorError> {
+        self.check_row(&row)?;
         let mut codes = vec![0; row.len()];
-        let quantized = quantize(row, &mut codes);
+        let quantized = quantize(&row, &mut codes);
         Ok(Query { row, quantized, padded: self.codes.padded(&codes) })
     }
 
@@ -230,11 +245,80 @@ impl VectorScan {
             return Vec::new();
         }
         let mut net = Net::new(self, query, k);
-        let mut sieve = (self.metric == Metric::Cosine).then(|| Sieve::new(&query.quantized));
+        net.scan(query, 0..self.keys.len(), &mut accept);
+        let mut found = Vec::new();
+        net.hand_over(&mut found);
+        sorted(found)
+    }
+
+    /// The exact score of a row.
+    fn score(&self, query: &Query<'_>, row: &[f32], norm: f64) -> f64 {
+        match self.metric {
+            Metric::Cosine => {
+                (dot_f64(&query.row, row) / (query.quantized.norm * norm)).clamp(-1.0, 1.0)
+            }
+            Metric::Dot => dot_f64(&query.row, row),
+            Metric::Euclidean => -squared_l2_f64(&query.row, row),
+        }
+    }
+}
+
+/// The rows that may still be among the best k, while a scan goes on.
+pub(super) struct Net<'a> {
+    scan: &'a VectorScan,
+    query: Quantized,
+    /// Under the cosine.
+    sieve: Option<Sieve>,
+    found: Vec<(Candidate, u32)>,
+    /// The k highest lower ends of the rows that were taken in here.
+    lowest: TopK,
+    /// The least of them, once there are k, or a higher one that is known from elsewhere.
+    threshold: f64,
+    prune_at: usize,
+}
+
+impl<'a> Net<'a> {
+    pub(super) fn new(scan: &'a VectorScan, query: &Query<'_>, k: usize) -> Self {
+        Self {
+            scan,
+            query: query.quantized,
+            sieve: (scan.metric == Metric::Cosine).then(|| Sieve::new(&query.quantized)),
+            found: Vec::with_capacity(ROOM),
+            lowest: TopK::new(k),
+            threshold: f64::NEG_INFINITY,
+            prune_at: PRUNE_AT,
+        }
+    }
+
+    /// What a row has to reach.
+    pub(super) fn threshold(&self) -> f64 {
+        self.threshold
+    }
+
+    /// Holds back rows below a threshold that is known from elsewhere, too.
+    pub(super) fn raise(&mut self, threshold: f64) {
+        if threshold > self.threshold {
+            self.threshold = threshold;
+            if let Some(sieve) = &mut self.sieve {
+                sieve.raise(threshold);
+            }
+        }
+    }
+
+    /// Takes in what is accepted of some rows.
+    pub(super) fn scan(
+        &mut self,
+        query: &Query<'_>,
+        rows: Range<usize>,
+        mut accept: impl FnMut(DocKey) -> bool,
+    ) {
+        let scan = self.scan;
+        let mut sieve = self.sieve.take();
         let (mut accepted, mut dots) = ([0_u32; BLOCK], [0_i32; BLOCK]);
-        let (mut first, mut size) = (0, FIRST_BLOCK);
-        while first < self.keys.len() {
-            let keys = &self.keys[first..self.keys.len().min(first + size)];
+        let mut first = rows.start;
+        let mut size = if self.threshold == f64::NEG_INFINITY { FIRST_BLOCK } else { BLOCK };
+        while first < rows.end {
+            let keys = &scan.keys[first..rows.end.min(first + size)];
             let mut count = 0;
             for (slot, key) in (number(first)..).zip(keys) {
                 accepted[count] = slot;
@@ -242,70 +326,34 @@ impl VectorScan {
             }
             let dots = &mut dots[..count];
             if count == keys.len() {
-                self.codes.dots_span(&query.padded, first, dots);
+                scan.codes.dots_span(&query.padded, first, dots);
                 match &mut sieve {
-                    Some(sieve) => sieve.span(&self.shares, first, dots, |at| {
-                        net.take(number(first + at), dots[at])
+                    Some(sieve) => sieve.span(&scan.shares, first, dots, |at| {
+                        self.take(number(first + at), dots[at])
                     }),
                     None => (number(first)..).zip(dots).for_each(|(slot, dot)| {
-                        net.take(slot, *dot);
+                        self.take(slot, *dot);
                     }),
                 }
             } else {
                 let accepted = &accepted[..count];
-                self.codes.dots(&query.padded, accepted, dots);
+                scan.codes.dots(&query.padded, accepted, dots);
                 for (slot, dot) in accepted.iter().zip(dots) {
-                    let held = |sieve: &Sieve| sieve.holds_back(&self.shares, *slot as usize, *dot);
+                    let held = |sieve: &Sieve| sieve.holds_back(&scan.shares, *slot as usize, *dot);
                     if sieve.as_ref().is_some_and(held) {
                         continue;
                     }
-                    let threshold = net.take(*slot, *dot);
+                    let threshold = self.take(*slot, *dot);
                     if let Some(sieve) = &mut sieve {
                         sieve.raise(threshold);
                     }
                 }
             }
-            net.prune_some();
+            self.prune_some();
             first += keys.len();
             size = (size * 2).min(BLOCK);
         }
-        net.into_candidates()
-    }
-
-    /// The exact score of a row.
-    fn score(&self, query: &Query<'_>, row: &[f32], norm: f64) -> f64 {
-        match self.metric {
-            Metric::Cosine => {
-                (dot_f64(query.row, row) / (query.quantized.norm * norm)).clamp(-1.0, 1.0)
-            }
-            Metric::Dot => dot_f64(query.row, row),
-            Metric::Euclidean => -squared_l2_f64(query.row, row),
-        }
-    }
-}
-
-/// The rows that may still be among the best k, while a scan goes on.
-struct Net<'a> {
-    scan: &'a VectorScan,
-    query: Quantized,
-    found: Vec<(Candidate, u32)>,
-    /// The k highest lower ends.
-    lowest: TopK,
-    /// The least of them, once there are k.
-    threshold: f64,
-    prune_at: usize,
-}
-
-impl<'a> Net<'a> {
-    fn new(scan: &'a VectorScan, query: &Query<'_>, k: usize) -> Self {
-        Self {
-            scan,
-            query: query.quantized,
-            found: Vec::new(),
-            lowest: TopK::new(k),
-            threshold: f64::NEG_INFINITY,
-            prune_at: PRUNE_AT,
-        }
+        self.sieve = sieve;
     }
 
     /// Takes a row in unless it is below the threshold, which is returned as it is then.
@@ -319,7 +367,8 @@ impl<'a> Net<'a> {
         self.found.push((Candidate { key, lower, upper }, slot));
         if lower > self.threshold {
             self.lowest.offer(key, lower);
-            self.threshold = self.lowest.floor().unwrap_or(f64::NEG_INFINITY);
+            self.threshold =
+                self.lowest.floor().map_or(self.threshold, |it| it.max(self.threshold));
         }
         self.threshold
     }
@@ -337,15 +386,22 @@ impl<'a> Net<'a> {
         self.found.retain(|(candidate, _)| candidate.upper >= threshold);
     }
 
-    /// What is left, the highest upper end first, then by key.
-    fn into_candidates(mut self) -> Vec<(Candidate, u32)> {
+    /// Adds to `all` what was taken in and is not below the threshold, in no order. It counts on:
+    /// rows that follow have to reach what these have set.
+    pub(super) fn hand_over(&mut self, all: &mut Vec<(Candidate, u32)>) {
         self.prune();
-        let order = |a: &Candidate, b: &Candidate| {
-            b.upper.total_cmp(&a.upper).then_with(|| a.key.cmp(&b.key))
-        };
-        self.found.sort_unstable_by(|(a, _), (b, _)| order(a, b));
-        self.found
+        if all.is_empty() && all.capacity() < self.found.len() {
+            std::mem::swap(all, &mut self.found);
+        } else {
+            all.append(&mut self.found);
+        }
     }
+}
+
+/// Candidates with the highest upper end first, then by key.
+pub(super) fn sorted(mut found: Vec<(Candidate, u32)>) -> Vec<(Candidate, u32)> {
+    found.sort_unstable_by(|(a, _), (b, _)| b.upper.total_cmp(&a.upper).then(a.key.cmp(&b.key)));
+    found
 }
 
 /// A place among the rows, of which there are fewer than 2^32.

@@ -339,7 +339,7 @@ fn not_here<T>() -> Result<T> {
 
 #[async_trait]
 impl KeywordIndex for Meeting {
-    async fn upsert(&self, _: &CallContext, _: Vec<KeywordEntry>) -> Result<Vec<UpsertOutcome>> {
+    async fn upsert(&self, _: &CallContext, _: &[KeywordEntry]) -> Result<Vec<UpsertOutcome>> {
         not_here()
     }
     async fn remove(&self, _: &CallContext, _: &[MemoryId]) -> Result<()> {
@@ -369,7 +369,7 @@ impl VectorIndex for Meeting {
         &self,
         _: &CallContext,
         _: &EmbeddingSpace,
-        _: Vec<VectorEntry>,
+        _: &[VectorEntry],
     ) -> Result<Vec<UpsertOutcome>> {
         not_here()
     }

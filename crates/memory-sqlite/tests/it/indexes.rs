@@ -12,7 +12,9 @@ use memory_core::{
 use memory_sqlite::{SqliteSettings, SqliteStore};
 use proptest::prelude::*;
 
-use crate::common::{commit, id, item, open, open_with, put, space, tenant, with_vector};
+use crate::common::{commit, id, item, open, open_with, put, space, start, tenant, with_vector};
+
+const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 async fn found(store: &SqliteStore, context: &CallContext, words: &str) -> Vec<String> {
     let query = KeywordQuery::new(words, 1_000);
@@ -62,6 +64,47 @@ async fn a_change_of_language_makes_the_terms_anew() {
     assert_eq!(found(&store, &context, "walking").await, ["a"]);
     assert_eq!(store.analyser().await.unwrap().unwrap(), "v1-none");
     assert_eq!(store.verify().await.unwrap().faults, Vec::<String>::new());
+}
+
+/// More rows than a batch of the loading has, some without author, session or vector, some expired:
+/// what one store followed by the log is what another one loads.
+#[tokio::test]
+async fn what_is_loaded_is_what_was_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.db");
+    let store = open(&path);
+    let context = tenant("t");
+    let space = space(&store, &context).await;
+    let near = async |store: &SqliteStore| {
+        let query = VectorQuery::new(space.clone(), vec![1.0, 0.5, 0.25], 1_000);
+        VectorIndex::search(store, &context, &query).await.unwrap().hits
+    };
+    let named = async |store: &SqliteStore| {
+        let query = KeywordQuery::new("tea", 1_000);
+        KeywordIndex::search(store, &context, &query).await.unwrap().hits
+    };
+    assert!(near(&store).await.is_empty(), "the index is there before the rows are");
+    let writes = (0..800_u16)
+        .map(|number| {
+            let mut item = item(&format!("n-{number}"), &format!("tea number{number}"));
+            item.author = (number % 3 > 0).then(|| format!("Ada {}", number % 5));
+            item.session_id =
+                (number % 4 > 0).then(|| format!("s-{}", number % 6).parse().unwrap());
+            item.importance = (number % 2 > 0).then(|| f64::from(number) / 800.0);
+            let passed = if number % 7 == 0 { start() } else { start().saturating_add(DAY) };
+            item.expires_at = (number % 8 > 0).then_some(passed);
+            if number % 5 == 0 {
+                return Write::put(item, Vectors::default(), Precondition::Absent);
+            }
+            with_vector(item, &space, [1.0, f32::from(number), 3.0])
+        })
+        .collect();
+    store.commit(&context, commit(writes)).await.unwrap();
+    let followed = (named(&store).await, near(&store).await);
+    assert!(followed.0.len() > 600 && followed.1.len() > 500);
+    assert!(followed.0.iter().any(|hit| hit.context.as_ref().unwrap().author.is_some()));
+    let anew = open(&path);
+    assert_eq!((named(&anew).await, near(&anew).await), followed);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod durability;
 mod edges;
 mod erasure;
 mod indexes;
+mod migration;
 mod nearby;
 #[cfg(feature = "fault-vfs")]
 mod powerloss;

@@ -1,10 +1,7 @@
-//! Backups, checks, and the frozen sample of the stored shape.
+//! Backups, checks and numbers.
 
-use memory_core::traits::{
-    KeywordIndex, KeywordQuery, RecordStore, RecordStoreExt, StoreMeta, StoreUpkeep, VectorIndex,
-    VectorQuery,
-};
-use memory_core::{ErrorKind, Field, Filter};
+use memory_core::traits::{RecordStore, RecordStoreExt, StoreUpkeep};
+use memory_core::{ErrorKind, Filter};
 
 use crate::common::{id, item, open, put, space, tenant, with_vector};
 
@@ -78,6 +75,19 @@ async fn a_check_finds_what_was_changed_behind_its_back() {
             "UPDATE derived SET visible_until = visible_until + 1",
             "expire",
         ),
+        ("UPDATE derived SET author = 'Eve'", "UPDATE derived SET author = NULL", "author"),
+        (
+            "UPDATE derived SET importance = 0.5",
+            "UPDATE derived SET importance = NULL",
+            "importance",
+        ),
+        (
+            "UPDATE derived SET occurred_at = occurred_at + 1",
+            "UPDATE derived SET occurred_at = occurred_at - 1",
+            "time",
+        ),
+        ("UPDATE derived SET session = 7", "UPDATE derived SET session = NULL", "conversation"),
+        ("UPDATE item SET session_id = 's'", "UPDATE item SET session_id = NULL", "conversation"),
         (
             "INSERT INTO vector VALUES (7, x'00')",
             "DELETE FROM vector WHERE key = 7",
@@ -110,46 +120,4 @@ async fn numbers_of_a_tenant_are_its_own() {
     assert_eq!(store.tenant_stats(&two).await.unwrap().items, 1);
     assert_eq!(store.tenant_stats(&tenant("three")).await.unwrap().items, 0);
     assert_eq!(RecordStore::capabilities(store.as_ref()).backend, "sqlite");
-}
-
-/// What version 1 wrote, read by this version: the sample is frozen, whatever the code becomes.
-#[tokio::test]
-async fn a_file_of_version_1_is_read_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("v1.db");
-    let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.execute_batch(include_str!("samples/v1.sql")).unwrap();
-    connection.pragma_update(None, "user_version", 1).unwrap();
-    connection.pragma_update(None, "application_id", 0x4F4D_656D).unwrap();
-    drop(connection);
-
-    let store = open(&path);
-    assert_eq!(store.verify().await.unwrap().faults, Vec::<String>::new());
-    let context = tenant("acme");
-    let tea = store.fetch_one(&context, &id("tea")).await.unwrap().unwrap();
-    assert_eq!(tea.content(), "Ada prefers green tea.");
-    assert_eq!(tea.user_id.as_ref().unwrap().as_str(), "ada");
-    assert_eq!(tea.importance, Some(0.5));
-    assert_eq!(tea.occurred_at.to_string(), "2025-03-01T09:30:00.123456Z");
-    assert_eq!(tea.payload.as_ref().unwrap()["deep"][0], 1);
-    let metadata = serde_json::to_string(&tea.metadata).unwrap();
-    assert_eq!(
-        metadata,
-        r#"{"n":9007199254740993,"ok":true,"tags":["hot","leaf"],"topic":"drinks","x":0.1}"#
-    );
-    let walk = store.fetch_one(&context, &id("walk")).await.unwrap().unwrap();
-    assert_eq!(walk.expires_at.unwrap().to_string(), "2999-01-01T00:00:00Z");
-    assert_eq!(walk.session_id.unwrap().as_str(), "s/1");
-    let exact = Filter::eq(Field::parse("metadata.n").unwrap(), 9_007_199_254_740_993);
-    assert_eq!(store.count(&context, &exact).await.unwrap(), 1);
-
-    let found = KeywordIndex::search(store.as_ref(), &context, &KeywordQuery::new("tea", 5)).await;
-    assert_eq!(found.unwrap().hits.len(), 1, "the other tenant's tea stays its own");
-    let space = store.spaces(&context).await.unwrap().active.unwrap();
-    assert_eq!(space.dimensions(), 3);
-    let near = VectorQuery::new(space, vec![1.0, 2.0, -0.5], 5);
-    let hits = VectorIndex::search(store.as_ref(), &context, &near).await.unwrap().hits;
-    assert_eq!((hits.len(), &hits[0].id), (1, &id("tea")));
-    assert!((hits[0].score - 1.0).abs() < 1e-9);
-    assert_eq!(store.erased(&context, &[id("gone"), id("tea")]).await.unwrap(), [true, false]);
 }

@@ -203,7 +203,7 @@ pub(crate) async fn vector_changes_are_logged(b: &Bench) -> CheckResult {
     for (id, revision) in [("a", &revision), ("a", &stale), ("no such", &revision)] {
         let (id, revision) = (MemoryId::new(id)?, revision.clone());
         let entry = VectorEntry { id, revision, vector: vec![1.0, 0.0, 0.0] };
-        b.vectors()?.upsert(&b.ctx, &space, &vec![entry]).await?;
+        b.vectors()?.upsert(&b.ctx, &space, &[entry]).await?;
     }
     let batch = b.changes()?.read_changes(&b.ctx, head, 10).await?;
     let ops: Vec<_> = batch.changes.into_iter().map(|change| change.op).collect();

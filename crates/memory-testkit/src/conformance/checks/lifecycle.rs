@@ -41,7 +41,7 @@ async fn calls(b: &Bench, ctx: &CallContext) -> CheckResult<Answers> {
         answers.push(("vector search", kind(index.search(ctx, &query).await)));
         let (id, vector) = (ids[0].clone(), vec![1.0, 0.0, 0.0]);
         let entry = VectorEntry { id, revision: Revision::new("stale")?, vector };
-        answers.push(("vector upsert", kind(index.upsert(ctx, &space, &vec![entry]).await)));
+        answers.push(("vector upsert", kind(index.upsert(ctx, &space, &[entry]).await)));
         answers.push(("vector remove", kind(index.remove(ctx, &space, &ids).await)));
         if index.capabilities().has(Capability::CoLocated) {
             answers.push(("missing vectors", kind(index.missing(ctx, &space, None, 1).await)));
@@ -51,7 +51,7 @@ async fn calls(b: &Bench, ctx: &CallContext) -> CheckResult<Answers> {
         answers.push(("keywords", kind(index.search(ctx, &KeywordQuery::new("x", 1)).await)));
         let (id, text) = (ids[0].clone(), "x".to_owned());
         let entry = KeywordEntry { id, revision: Revision::new("stale")?, text };
-        answers.push(("keyword upsert", kind(index.upsert(ctx, &vec![entry]).await)));
+        answers.push(("keyword upsert", kind(index.upsert(ctx, &[entry]).await)));
     }
     if let Some(log) = b.harness().changes() {
         let consumer = ConsumerName::new("c")?;

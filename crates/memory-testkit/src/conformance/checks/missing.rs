@@ -49,7 +49,7 @@ async fn embed(
     revision: Revision,
 ) -> CheckResult<UpsertOutcome> {
     let entry = VectorEntry { id: MemoryId::new(id)?, revision, vector: X.to_vec() };
-    let outcomes = b.vectors()?.upsert(&b.ctx, space, &vec![entry]).await?;
+    let outcomes = b.vectors()?.upsert(&b.ctx, space, &[entry]).await?;
     ensure_eq!(outcomes.len(), 1, "the outcomes of one entry");
     Ok(outcomes[0])
 }

@@ -258,7 +258,7 @@ pub(crate) async fn misshapen_vectors_are_refused(b: &Bench) -> CheckResult {
             revision: revision.clone(),
             vector: bad.to_vec(),
         };
-        let answer = index.upsert(&b.ctx, &space, &vec![entry]).await;
+        let answer = index.upsert(&b.ctx, &space, &[entry]).await;
         refused(&format!("an upsert of {bad:?}"), answer, ErrorKind::InvalidInput)?;
     }
     ensure_eq!(b.query_ids(&b.ctx, &Filter::All).await?, ["good"], "the items after");
@@ -284,7 +284,7 @@ pub(crate) async fn unknown_spaces_are_refused(b: &Bench) -> CheckResult {
     refused("an upsert", answer, ErrorKind::InvalidInput)?;
     let answer = index.remove(&b.ctx, &unknown, &memory_ids(&["a"])?).await;
     refused("a removal", answer, ErrorKind::InvalidInput)?;
-    ensure_eq!(index.upsert(&b.ctx, &space, &vec![entry]).await?, [UpsertOutcome::Stored], "own");
+    ensure_eq!(index.upsert(&b.ctx, &space, &[entry]).await?, [UpsertOutcome::Stored], "own");
     ensure_eq!(found(b, &space, X).await?, ["a"], "the hits after");
     Ok(())
 }
@@ -357,7 +357,7 @@ pub(crate) async fn vectors_stay_in_their_tenant(b: &Bench) -> CheckResult {
     ensure_eq!(ids(&theirs), ["near"], "their hits");
     let mine = theirs[0].revision.clone();
     let entry = VectorEntry { id: MemoryId::new("near")?, revision: mine, vector: Y.to_vec() };
-    let outcome = b.vectors()?.upsert(&b.ctx, &space, &vec![entry]).await?;
+    let outcome = b.vectors()?.upsert(&b.ctx, &space, &[entry]).await?;
     ensure_eq!(outcome, [UpsertOutcome::Stale], "an upsert of their item");
     b.vectors()?.remove(&b.ctx, &space, &memory_ids(&["near"])?).await?;
     let theirs = b.vectors()?.search(&other, &query).await?.hits;
