@@ -132,7 +132,7 @@ pub(crate) async fn the_fence_keeps_late_vectors_out(b: &Bench) -> CheckResult {
     b.leases()?.set_write_fence(&holder, Some(lease.token)).await?;
     let id = MemoryId::new("a")?;
     let entry = VectorEntry { id: id.clone(), revision, vector: vec![1.0, 0.0, 0.0] };
-    let answer = b.vectors()?.upsert(&b.ctx, &space, &[entry.clone()]).await;
+    let answer = b.vectors()?.upsert(&b.ctx, &space, std::slice::from_ref(&entry)).await;
     refused("a late vector", answer, ErrorKind::Conflict)?;
     let outcomes = b.vectors()?.upsert(&holder, &space, &[entry]).await?;
     ensure_eq!(outcomes, [UpsertOutcome::Stored], "the holder's vector");

@@ -280,7 +280,7 @@ pub(crate) async fn unknown_spaces_are_refused(b: &Bench) -> CheckResult {
     let query = VectorQuery::new(unknown.clone(), X.to_vec(), 1);
     refused("a search", index.search(&b.ctx, &query).await, ErrorKind::InvalidInput)?;
     let entry = VectorEntry { id: MemoryId::new("a")?, revision, vector: X.to_vec() };
-    let answer = index.upsert(&b.ctx, &unknown, &[entry.clone()]).await;
+    let answer = index.upsert(&b.ctx, &unknown, std::slice::from_ref(&entry)).await;
     refused("an upsert", answer, ErrorKind::InvalidInput)?;
     let answer = index.remove(&b.ctx, &unknown, &memory_ids(&["a"])?).await;
     refused("a removal", answer, ErrorKind::InvalidInput)?;
