@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::metadata::Metadata;
-use crate::{features, layers, licences, msrv, servers, shell, testing, tidy};
+use crate::{features, layers, licences, msrv, servers, shell, simulate, testing, tidy};
 
 /// One step: its name, and what it does.
 type Step = (&'static str, fn(&Metadata) -> Result<()>);
@@ -24,6 +24,7 @@ const STEPS: &[Step] = &[
     ("docs", |_| docs()),
     ("absent", testing::without_firestore),
     ("test", |_| testing::run(&[])),
+    ("simulate", simulate::for_ci),
 ];
 
 /// Runs all steps.

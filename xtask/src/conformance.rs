@@ -1,5 +1,5 @@
-//! `cargo xtask conformance BACKEND`: the conformance suite on one back end, and how many checks
-//! of it ran.
+//! `cargo xtask conformance BACKEND`: the conformance suite on one back end, or through the layers,
+//! and how many checks of it ran.
 //!
 //! Each back end stamps the suite into its own integration tests, in a module `conformance`.
 
@@ -10,15 +10,24 @@ use anyhow::{Context, Result, bail};
 use crate::servers::{Absence, with_firestore};
 use crate::shell;
 
-/// The back ends, and the crate whose tests hold the suite of each.
-const BACK_ENDS: &[(&str, &str)] = &[
-    ("sqlite", "memory-sqlite"),
-    ("reference", "memory-testkit"),
-    (FIRESTORE, "memory-firestore"),
+/// The back ends, and the crates whose tests hold the suite of each.
+const BACK_ENDS: &[(&str, &[&str])] = &[
+    ("sqlite", &["memory-sqlite"]),
+    ("reference", &["memory-testkit"]),
+    (FIRESTORE, &["memory-firestore"]),
+    (LAYERS, &["memory-layers", "orchestra-memory"]),
 ];
 
 /// The back end that needs an emulator.
 const FIRESTORE: &str = "firestore";
+
+/// No back end, but every layer over the reference store and the embedded one, and all of them
+/// over Firestore too.
+const LAYERS: &str = "layers";
+
+/// How often the suite is stamped through layers: five alone and all together, over two stores, and
+/// all together over Firestore. Each stamp has the same number of checks.
+const LAYER_STAMPS: usize = 13;
 
 /// The part of a test's name that says that it belongs to the suite.
 const MODULE: &str = "conformance::";
@@ -27,31 +36,35 @@ const MODULE: &str = "conformance::";
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let known = || BACK_ENDS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let [name] = args else { bail!("name one back end; known: {}", known()) };
-    let (_, package) = BACK_ENDS
+    let (_, packages) = BACK_ENDS
         .iter()
         .find(|(known, _)| known == name)
         .with_context(|| format!("no back end `{name}`; known: {}", known()))?;
 
-    if name == FIRESTORE {
+    if [FIRESTORE, LAYERS].contains(&name.as_str()) {
         with_firestore(Absence::Fails, |firestore| {
-            let mut command = command(package);
+            let mut command = command(packages);
             firestore.give(&mut command);
             judge(name, &mut command)
         })
     } else {
-        judge(name, &mut command(package))
+        judge(name, &mut command(packages))
     }
 }
 
-/// The runner, for the tests of the suite in the package alone.
-fn command(package: &str) -> Command {
+/// The runner, for the tests of the suite in the packages alone.
+fn command(packages: &[&str]) -> Command {
     let mut command = shell::cargo();
-    if shell::has_nextest() {
-        let filter = format!("test({MODULE})");
-        command.args(["nextest", "run", "--all-features", "--package", package]);
-        command.args(["--no-tests=pass", "-E", &filter]);
+    let nextest = shell::has_nextest();
+    command.args(if nextest { &["nextest", "run"][..] } else { &["test", "--tests"] });
+    command.arg("--all-features");
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    if nextest {
+        command.args(["--no-tests=pass", "-E", &format!("test({MODULE})")]);
     } else {
-        command.args(["test", "--all-features", "--package", package, "--tests", "--", MODULE]);
+        command.args(["--", MODULE]);
     }
     command
 }
@@ -66,6 +79,9 @@ fn judge(name: &str, command: &mut Command) -> Result<()> {
     }
     if checks == 0 {
         bail!("conformance {name}: no check ran, so nothing is proved");
+    }
+    if name == LAYERS && !checks.is_multiple_of(LAYER_STAMPS) {
+        bail!("conformance {name}: {checks} checks are not those of {LAYER_STAMPS} whole stamps");
     }
     Ok(())
 }
@@ -123,7 +139,7 @@ mod tests {
     fn an_unknown_back_end_is_answered_with_the_known_ones() {
         let error = run(&["oracle".to_owned()]).unwrap_err().to_string();
         assert!(
-            error.contains("oracle") && error.contains("sqlite, reference, firestore"),
+            error.contains("oracle") && error.contains("sqlite, reference, firestore, layers"),
             "{error}"
         );
         assert!(run(&[]).is_err());

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to a person")]
 
 mod bench;
+mod canary;
 mod ci;
 mod conformance;
 mod crash;
@@ -23,6 +24,7 @@ mod program;
 mod rival;
 mod servers;
 mod shell;
+mod simulate;
 mod spdx;
 mod testing;
 mod tidy;
@@ -44,7 +46,8 @@ cargo xtask COMMAND [ARGS]
                          [--arms keyword,vector,both] [--out FILE] [--config FILE]
                          [--program FILE]; docs/evaluation.md explains them
   test [ARGS]            all tests of the workspace; ARGS go to the test runner
-  conformance BACKEND    the conformance suite on one back end: sqlite, reference, firestore
+  conformance BACKEND    the conformance suite on one back end: sqlite, reference, firestore;
+                         or through the layers: layers
   servers ACTION         the servers that tests need, to stay: up, down, status; each for all or
                          for the one named: firestore; up [--emulator-jar PATH]
   layers [--plant A:B]   hold the table of crates against the dependency graph;
@@ -58,13 +61,17 @@ cargo xtask COMMAND [ARGS]
                          not synced: with syncs nothing is lost, without them something is
   crash [--times 200] [--seed N]
                          a process under load is killed: what it acknowledged is there
+  simulate [--seeds 2000] [--seed S] [--mutant NAME|all]
+                         all layers between clients and a server that fails by a seed: what was
+                         acknowledged stays, what failed says so; then planted faults, each of
+                         which has to be found; --seed shows one run again
   fuzz [--seconds N] [TARGET]
                          the fuzz targets, 60 seconds each or as long as said; needs a nightly
                          toolchain, and installs cargo-fuzz into target/tools
   tidy                   what no compiler checks: module docs, file sizes, links, leftovers
   ci                     everything that has to pass before a merge
 
-Where FIRESTORE_EMULATOR_HOST is not set, test, conformance firestore, bench and ci start an
+Where FIRESTORE_EMULATOR_HOST is not set, test, conformance (firestore, layers), bench and ci start an
 emulator of their own and end it; docs/testing.md says how it is found.
 ";
 
@@ -95,6 +102,7 @@ fn dispatch(command: &str, rest: &[String]) -> Result<()> {
         ("bench", _) => bench::run(rest),
         ("powerloss", _) => powerloss::run(rest),
         ("crash", _) => crash::run(rest),
+        ("simulate", _) => simulate::run(rest),
         ("eval", _) => eval::run(rest),
         ("fuzz", _) => fuzz::run(rest),
         ("demo", []) => demo::run(),

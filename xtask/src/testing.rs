@@ -4,9 +4,11 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::canary::{self, Cage};
 use crate::metadata::Metadata;
 use crate::servers::{Absence, Firestore, with_firestore};
 use crate::{model, program, servers, shell};
@@ -30,26 +32,58 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 }
 
 fn run_with(args: &[String], model: &Path, firestore: &Firestore) -> Result<()> {
+    let target = Metadata::load()?.target_directory;
+    let cage = Cage::new(&target, "run")?;
+    let prepare = |command: &mut Command| {
+        command.env(TEST_MODEL, model);
+        firestore.give(command);
+    };
+    let all = ["--workspace", "--all-features"];
     let mut command = shell::cargo();
-    command.env(TEST_MODEL, model);
-    firestore.give(&mut command);
-    if shell::has_nextest() {
-        command.args(["nextest", "run", "--workspace", "--all-features"]);
+    prepare(&mut command);
+    cage.give(&mut command);
+    let has_nextest = shell::has_nextest();
+    let ended = if has_nextest {
+        command.args(["nextest", "run"]).args(all);
+        cage.keep_outputs(&mut command)?;
+        shell::run(command.args(args))
     } else {
         eprintln!("cargo-nextest is not installed; `cargo test` runs the same tests, more slowly");
-        command.args(["test", "--workspace", "--all-features"]);
         // Those of the documentation follow below, for both runners alike.
-        command.args(["--lib", "--bins", "--tests", "--examples"]);
-    }
-    shell::run(command.args(args))?;
-    if !args.is_empty() {
+        command.arg("test").args(all).args(["--lib", "--bins", "--tests", "--examples"]);
+        command.env("RUST_TEST_NOCAPTURE", "1");
+        tee_into(&cage, "outputs.txt", command.args(args))
+    };
+    if !args.is_empty() || ended.is_err() {
+        // A failed test may well show what it compared; its failure comes first.
+        ended?;
+        cage.check()?;
         eprintln!("not run, since arguments chose the tests: the examples of the documentation");
         return Ok(());
     }
     let mut examples = shell::cargo();
-    examples.env(TEST_MODEL, model);
-    firestore.give(&mut examples);
-    shell::run(examples.args(["test", "--doc", "--workspace", "--all-features"]))
+    prepare(&mut examples);
+    cage.give(&mut examples);
+    let command = examples.args(["test", "--doc", "--workspace", "--all-features"]);
+    tee_into(&cage, "examples.txt", command)?;
+    cage.check()?;
+    if has_nextest {
+        let mut leak = shell::cargo();
+        prepare(&mut leak);
+        leak.args(["nextest", "run"]).args(all);
+        canary::prove(&target, leak)?;
+    }
+    Ok(())
+}
+
+/// Runs a command, shows its outputs and keeps them as well.
+fn tee_into(cage: &Cage, name: &str, command: &mut Command) -> Result<()> {
+    let finished = shell::tee(command)?;
+    cage.add(name, &finished.text)?;
+    if !finished.success {
+        bail!("`{}` failed", shell::describe(command));
+    }
+    Ok(())
 }
 
 /// Runs the tests that exist only where the feature `firestore` is not compiled in, by their names.

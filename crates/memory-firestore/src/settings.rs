@@ -251,58 +251,42 @@ impl FirestoreSettings {
     /// Checks every bound. The project may still be missing: it may stand in a URL.
     ///
     /// # Errors
-    /// `Config`, naming the setting.
+    /// `Config`, naming all that is wrong at once.
     pub fn validate(&self) -> Result<()> {
-        let within = |name: &str, value: u64, low: u64, high: u64| {
-            if (low..=high).contains(&value) {
-                return Ok(());
+        let faults = self.faults();
+        if faults.is_empty() { Ok(()) } else { Err(config(faults.join("; "))) }
+    }
+
+    /// All that is out of its bounds, one sentence each, beginning with the setting.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = self.name_faults();
+        let mut within = |name: &str, value: u64, low: u64, high: u64| {
+            if !(low..=high).contains(&value) {
+                faults.push(format!("{name} lies in {low} to {high}; this is {value}"));
             }
-            Err(config(format!("{name} lies in {low} to {high}; this is {value}")))
         };
-        let simple = |text: &str, more: &[char]| {
-            text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(&c))
-        };
-        if self.project.len() > 100 || !simple(&self.project, &['-', '.', ':']) {
-            return Err(config("project has letters, digits, `-`, `.` and `:`"));
-        }
-        if self.quota_project.as_ref().is_some_and(|p| p.is_empty() || !simple(p, &['-', '.', ':']))
-        {
-            return Err(config("quota_project has letters, digits, `-`, `.` and `:`"));
-        }
-        let named = self.database == "(default)" || simple(&self.database, &['-']);
-        if self.database.is_empty() || self.database.len() > 63 || !named {
-            return Err(config("database is `(default)` or has letters, digits and `-`"));
-        }
-        let prefix = &self.prefix;
-        if prefix.len() > 64 || prefix.starts_with("__") || !simple(prefix, &['_', '-']) {
-            return Err(config(
-                "prefix has at most 64 letters, digits, `_` and `-`, and does not begin with `__`",
-            ));
-        }
-        if self.emulator.is_none() && !self.endpoint.starts_with("https://") {
-            return Err(config("endpoint begins with `https://`; plain text is for an emulator"));
-        }
-        within("channels", self.channels.into(), 1, 64)?;
-        within("connect_timeout_ms", self.connect_timeout_ms, 100, 60_000)?;
-        within("request_timeout_ms", self.request_timeout_ms, 100, 300_000)?;
-        within("keep_alive_s", self.keep_alive_s, 10, 3_600)?;
-        within("open_timeout_ms", self.open_timeout_ms, 100, 600_000)?;
-        within("change_log_keep", self.change_log_keep.into(), 1, 1_000_000)?;
-        within("filter_keys", self.filter_keys.len() as u64, 0, 20)?;
-        within("vector_scopes", self.vector_scopes.len() as u64, 1, 50)?;
-        within("erase_batch", self.erase_batch.into(), 1, 500)?;
-        within("sweep_batch", self.sweep_batch.into(), 1, 500)?;
-        within("tenant_cache", self.tenant_cache.into(), 1, 1_000_000)?;
-        within("contention_attempts", self.contention_attempts.into(), 1, 1_000)?;
+        within("channels", self.channels.into(), 1, 64);
+        within("connect_timeout_ms", self.connect_timeout_ms, 100, 60_000);
+        within("request_timeout_ms", self.request_timeout_ms, 100, 300_000);
+        within("keep_alive_s", self.keep_alive_s, 10, 3_600);
+        within("open_timeout_ms", self.open_timeout_ms, 100, 600_000);
+        within("change_log_keep", self.change_log_keep.into(), 1, 1_000_000);
+        within("filter_keys", self.filter_keys.len() as u64, 0, 20);
+        within("vector_scopes", self.vector_scopes.len() as u64, 1, 50);
+        within("erase_batch", self.erase_batch.into(), 1, 500);
+        within("sweep_batch", self.sweep_batch.into(), 1, 500);
+        within("tenant_cache", self.tenant_cache.into(), 1, 1_000_000);
+        within("contention_attempts", self.contention_attempts.into(), 1, 1_000);
         if let Some(bytes) = self.max_request_bytes {
-            within("max_request_bytes", bytes as u64, 64 * 1024, 10 * 1024 * 1024)?;
+            within("max_request_bytes", bytes as u64, 64 * 1024, 10 * 1024 * 1024);
         }
         let bulk = &self.bulk;
-        within("bulk.batch_documents", bulk.batch_documents.into(), 1, 500)?;
-        within("bulk.batch_bytes", bulk.batch_bytes as u64, 64 * 1024, 8 * 1024 * 1024)?;
-        within("bulk.concurrency", bulk.concurrency.into(), 1, 64)?;
-        within("bulk.ramp_start", bulk.ramp_start.into(), 1, 100_000)?;
-        within("bulk.ramp_step_s", bulk.ramp_step_s.into(), 1, 3_600)?;
+        within("bulk.batch_documents", bulk.batch_documents.into(), 1, 500);
+        within("bulk.batch_bytes", bulk.batch_bytes as u64, 64 * 1024, 8 * 1024 * 1024);
+        within("bulk.concurrency", bulk.concurrency.into(), 1, 64);
+        within("bulk.ramp_start", bulk.ramp_start.into(), 1, 100_000);
+        within("bulk.ramp_step_s", bulk.ramp_step_s.into(), 1, 3_600);
         for field in self.equals.iter().chain(self.vector_scopes.iter().flat_map(|scope| &scope.0))
         {
             let known = match &field.0 {
@@ -310,13 +294,42 @@ impl FirestoreSettings {
                 field => !field.is_time() && !matches!(field, Field::Id | Field::Importance),
             };
             if !known {
-                return Err(config(format!(
+                faults.push(format!(
                     "equals and vector_scopes name texts and declared filter_keys, not {}",
                     field.0
-                )));
+                ));
             }
         }
-        Ok(())
+        faults
+    }
+
+    fn name_faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut wrong = |fault: &str| faults.push(fault.to_owned());
+        let simple = |text: &str, more: &[char]| {
+            text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(&c))
+        };
+        if self.project.len() > 100 || !simple(&self.project, &['-', '.', ':']) {
+            wrong("project has letters, digits, `-`, `.` and `:`");
+        }
+        if self.quota_project.as_ref().is_some_and(|p| p.is_empty() || !simple(p, &['-', '.', ':']))
+        {
+            wrong("quota_project has letters, digits, `-`, `.` and `:`");
+        }
+        let named = self.database == "(default)" || simple(&self.database, &['-']);
+        if self.database.is_empty() || self.database.len() > 63 || !named {
+            wrong("database is `(default)` or has letters, digits and `-`");
+        }
+        let prefix = &self.prefix;
+        if prefix.len() > 64 || prefix.starts_with("__") || !simple(prefix, &['_', '-']) {
+            wrong(
+                "prefix has at most 64 letters, digits, `_` and `-`, and does not begin with `__`",
+            );
+        }
+        if self.emulator.is_none() && !self.endpoint.starts_with("https://") {
+            wrong("endpoint begins with `https://`; plain text is for an emulator");
+        }
+        faults
     }
 
     /// Most bytes of one request to this server.

@@ -137,10 +137,17 @@ impl GoogleAuthSettings {
     /// # Errors
     /// `Config`, naming all that is wrong at once; never a value.
     pub fn validate(&self) -> Result<()> {
+        let faults = self.faults();
+        if faults.is_empty() { Ok(()) } else { Err(config(faults.join("; "))) }
+    }
+
+    /// All that is wrong, one sentence each; never a value.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut check = |right: bool, fault: &'static str| {
             if !right {
-                faults.push(fault);
+                faults.push(fault.to_owned());
             }
         };
         let choice = self.credentials;
@@ -184,7 +191,7 @@ impl GoogleAuthSettings {
         );
         check((10..=60_000).contains(&self.probe_timeout_ms), "`probe_timeout_ms` is 10 to 60,000");
         check((100..=300_000).contains(&self.timeout_ms), "`timeout_ms` is 100 to 300,000");
-        if faults.is_empty() { Ok(()) } else { Err(config(faults.join("; "))) }
+        faults
     }
 
     pub(crate) fn probe_timeout(&self) -> Duration {

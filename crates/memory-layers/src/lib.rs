@@ -3,12 +3,39 @@
 //! A layer is a [`Policy`] about calls that [`Layered`] puts around every trait of the core.
 
 mod answer;
+mod bounds;
 mod forward;
+mod guard;
 mod layer;
+mod limit;
 mod operation;
 mod policy;
+mod retry;
+mod settings;
+mod stack;
+mod telemetry;
+mod timeout;
+mod timer;
 
 pub use answer::Answer;
+pub use guard::{GuardCounts, GuardRule, GuardSettings, TenantGuardLayer};
 pub use layer::Layer;
+#[cfg(feature = "mutants")]
+#[doc(hidden)]
+pub use limit::LimitMutant;
+pub use limit::{ConcurrencyLimitLayer, LimitSettings, LimitStats};
 pub use operation::{Operation, Safety};
 pub use policy::{Attempt, Call, Layered, Policy};
+pub use retry::{GiveUp, RetryCounts, RetryLayer, RetrySettings};
+pub use settings::{ApplyLayers, LayersSettings};
+pub use stack::{Stack, StackStats, Waiting};
+#[cfg(feature = "prometheus")]
+pub use telemetry::Prometheus;
+pub use telemetry::{
+    CacheResult, Scope, SharedRecorder, TelemetryLayer, TelemetryLedger, TelemetrySettings,
+    buckets, note_cache,
+};
+#[cfg(feature = "otlp")]
+pub use telemetry::{Otlp, OtlpSettings};
+pub use timeout::{TimeoutLayer, TimeoutSettings};
+pub use timer::TokioTimer;

@@ -29,8 +29,14 @@ impl KeywordSettings {
     /// # Errors
     /// `InvalidInput`, naming the setting.
     pub fn validate(&self) -> Result<()> {
-        within("keyword.k1", self.k1, 10.0)?;
-        within("keyword.b", self.b, 1.0)
+        first(self.faults())
+    }
+
+    /// All that is wrong, one sentence each.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let all = [within("keyword.k1", self.k1, 10.0), within("keyword.b", self.b, 1.0)];
+        all.into_iter().flatten().collect()
     }
 }
 
@@ -146,7 +152,13 @@ impl ContextSettings {
     /// # Errors
     /// `InvalidInput`, naming the setting.
     pub fn validate(&self) -> Result<()> {
-        for (name, value, most) in [
+        first(self.faults())
+    }
+
+    /// All that is wrong, one sentence each.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let all = [
             ("context.next", self.next, 1.0),
             ("context.second", self.second, 1.0),
             ("context.previous", self.previous, 1.0),
@@ -159,21 +171,23 @@ impl ContextSettings {
             ("context.date_days", f64::from(self.date_days), 3_650.0),
             ("context.recency_days", f64::from(self.recency_days), 36_500.0),
             ("context.candidates", f64::from(self.candidates), f64::from(TOP_K)),
-        ] {
-            within(name, value, most)?;
-        }
+        ];
+        let all = all.into_iter().filter_map(|(name, value, most)| within(name, value, most));
+        let mut faults: Vec<String> = all.collect();
         if self.recency_days == 0 {
-            return Err(Error::invalid("context.recency_days is at least 1"));
+            faults.push("context.recency_days is at least 1".to_owned());
         }
-        Ok(())
+        faults
     }
 }
 
-fn within(name: &str, value: f64, most: f64) -> Result<()> {
-    if (0.0..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(Error::invalid(format!("{name} lies in 0 to {most}")))
+/// The first fault as an error.
+pub(crate) fn first(faults: Vec<String>) -> Result<()> {
+    faults.into_iter().next().map_or(Ok(()), |fault| Err(Error::invalid(fault)))
+}
+
+fn within(name: &str, value: f64, most: f64) -> Option<String> {
+    (!(0.0..=most).contains(&value)).then(|| format!("{name} lies in 0 to {most}"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use memory_core::limits::TOP_K;
 use memory_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::context_settings::{ContextSettings, KeywordSettings};
+use crate::context_settings::{ContextSettings, KeywordSettings, first};
 
 /// How the scores of the arms become one.
 ///
@@ -75,15 +75,21 @@ impl FusionSettings {
     /// # Errors
     /// `InvalidInput`: a weight that is negative, above a million or not a number, or both 0.
     pub fn validate(&self) -> Result<()> {
-        for (name, weight) in [("keyword", self.keyword), ("vector", self.vector)] {
-            if !(0.0..=1e6).contains(&weight) {
-                return Err(Error::invalid(format!("the {name} weight lies in [0, 1000000]")));
-            }
-        }
+        first(self.faults())
+    }
+
+    /// All that is wrong, one sentence each.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let weights = [("keyword", self.keyword), ("vector", self.vector)];
+        let wrong = weights.iter().filter(|(_, weight)| !(0.0..=1e6).contains(weight));
+        let mut faults: Vec<String> = wrong
+            .map(|(name, _)| format!("fusion.{name}: a weight lies in 0 to 1000000"))
+            .collect();
         if self.keyword + self.vector <= 0.0 {
-            return Err(Error::invalid("one of the weights is above 0"));
+            faults.push("fusion: one of the weights is above 0".to_owned());
         }
-        Ok(())
+        faults
     }
 }
 
@@ -172,19 +178,27 @@ impl SearchSettings {
     /// # Errors
     /// `InvalidInput`, naming the setting.
     pub fn validate(&self) -> Result<()> {
-        self.fusion.validate()?;
-        self.keyword.validate()?;
-        self.context.validate()?;
-        check_relevance(self.min_relevance)?;
+        first(self.faults())
+    }
+
+    /// All that is wrong, one sentence each, beginning with the setting.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = self.fusion.faults();
+        faults.extend(self.keyword.faults());
+        faults.extend(self.context.faults());
+        if let Err(error) = check_relevance(self.min_relevance) {
+            faults.push(error.message().to_owned());
+        }
         for (name, value) in [
             ("candidates_per_hit", self.candidates_per_hit),
             ("min_candidates", self.min_candidates),
         ] {
             if !(1..=TOP_K).contains(&value) {
-                return Err(Error::invalid(format!("{name} lies between 1 and {TOP_K}")));
+                faults.push(format!("{name} lies between 1 and {TOP_K}"));
             }
         }
-        Ok(())
+        faults
     }
 
     /// How many candidates each arm that runs is asked for at first, for an answer of `limit` hits.

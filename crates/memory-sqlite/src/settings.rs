@@ -145,6 +145,17 @@ impl SqliteSettings {
     /// # Errors
     /// `Config`, naming all that is wrong at once.
     pub fn validate(&self) -> Result<()> {
+        let faults = self.faults();
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(memory_core::ErrorKind::Config, faults.join("; "))
+            .with_backend(crate::BACKEND))
+    }
+
+    /// All that is out of its bounds, one sentence each, beginning with the setting.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut within = |name: &str, value: u32, low: u32, high: u32| {
             if !(low..=high).contains(&value) {
@@ -163,14 +174,10 @@ impl SqliteSettings {
             faults.push("language is not one of the known codes".to_owned());
         }
         if self.read_only && self.is_in_memory() {
-            faults.push("a store in memory cannot be read only".to_owned());
+            faults
+                .push("read_only is for a file: a store in memory cannot be read only".to_owned());
         }
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::new(memory_core::ErrorKind::Config, faults.join("; "))
-                .with_backend(crate::BACKEND))
-        }
+        faults
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::canary::TEXT;
 use memory_core::{MemoryId, MemoryItem, MetaKey, MetaValue, Result, SessionId, Timestamp, UserId};
 
 /// Words that no list of stop words holds and that no stemmer makes alike.
@@ -92,7 +93,7 @@ impl Generator {
     /// `InvalidInput`: an id that is none.
     pub fn item(&mut self, id: &str, now: Timestamp) -> Result<MemoryItem> {
         let words = 1 + self.below(30);
-        let text = self.sentence(words);
+        let text = format!("{} {TEXT}", self.sentence(words));
         let mut item = MemoryItem::new(MemoryId::new(id)?, text, now)?
             .with_user(UserId::new(*self.pick(&["ada", "bob", "eve"]))?);
         if self.below(3) > 0 {
@@ -107,6 +108,7 @@ impl Generator {
         if self.below(2) > 0 {
             item.metadata.insert(MetaKey::new("text")?, MetaValue::from(*self.pick(&WORDS)));
         }
+        item.payload = Some(serde_json::json!({ "note": TEXT }));
         if self.below(4) == 0 {
             item.importance = Some(f64::from(self.unit()));
         }

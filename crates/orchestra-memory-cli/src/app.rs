@@ -1,5 +1,6 @@
 //! What every command works with: the output, the clock, the settings, and the way to the store.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,13 +8,15 @@ use std::path::{Path, PathBuf};
 use directories::ProjectDirs;
 use orchestra_memory::memory_core::{Clock, SystemClock};
 use orchestra_memory::{
-    CancelFlag, Error, ErrorKind, Memory, Provider, Settings, StoreUrl, TenantId, Timestamp, model,
+    CancelFlag, Error, ErrorKind, LoadedSettings, Memory, Provider, SettingSource, Settings,
+    StoreUrl, TenantId, Timestamp, model,
 };
 
 use crate::args::Global;
 use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::human;
+use crate::metrics::Metrics;
 use crate::output::Output;
 
 /// The folder of the program in the platform's data and configuration folders.
@@ -31,6 +34,8 @@ pub(crate) struct App {
     pub(crate) cancel: CancelFlag,
     /// The variables that the options do not know.
     pub(crate) environment: Environment,
+    /// The figures, if they are asked for.
+    pub(crate) metrics: Metrics,
     global: Global,
     clock: SystemClock,
 }
@@ -45,12 +50,23 @@ pub(crate) struct Wants {
     pub(crate) embedder: bool,
 }
 
+/// Where a setting comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The settings file.
+    File,
+    /// This variable of the environment.
+    Variable(String),
+    /// An option of the command line, or the variable that stands for it.
+    Option(&'static str),
+}
+
 /// Where the settings and the store come from.
 pub(crate) struct Places {
     /// The settings file, if there is one.
     pub(crate) config: Option<PathBuf>,
-    /// The variables of the environment that settings come from.
-    pub(crate) variables: Vec<&'static str>,
+    /// Where settings come from that are no defaults, by their paths.
+    pub(crate) sources: BTreeMap<String, Source>,
     /// The settings, those of the environment included.
     pub(crate) settings: Settings,
     /// The store's URL.
@@ -61,12 +77,27 @@ pub(crate) struct Places {
     pub(crate) default_store: bool,
 }
 
+impl Places {
+    /// The names of the variables that settings come from.
+    pub(crate) fn variables(&self) -> Vec<&str> {
+        let names = self.sources.values().filter_map(|source| match source {
+            Source::Variable(name) => Some(name.as_str()),
+            _ => None,
+        });
+        names.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
 impl App {
     /// An app over standard output.
-    pub(crate) fn new(global: Global, cancel: CancelFlag) -> Self {
+    ///
+    /// # Errors
+    /// `Unsupported`: an option that this build does not have.
+    pub(crate) fn new(mut global: Global, cancel: CancelFlag) -> Result<Self> {
         let output = Output::stdout(global.json, global.quiet);
         let environment = Environment::of_process();
-        Self { output, cancel, environment, global, clock: SystemClock::new() }
+        let metrics = Metrics::new(global.metrics.take())?;
+        Ok(Self { output, cancel, environment, metrics, global, clock: SystemClock::new() })
     }
 
     /// Whether what the command cost is asked for.
@@ -92,10 +123,13 @@ impl App {
 
     fn places_of(&self, firestore: bool) -> Result<Places> {
         let config = self.config_file()?;
-        let mut settings = match &config {
-            Some(path) => read_settings(path)?,
-            None => Settings::default(),
+        let LoadedSettings { mut settings, sources, .. } = read_settings(config.as_deref())?;
+        let of_file = |source| match source {
+            SettingSource::Variable(name) => Source::Variable(name),
+            _ => Source::File,
         };
+        let sources = sources.into_iter().map(|(path, source)| (path, of_file(source)));
+        let mut sources: BTreeMap<String, Source> = sources.collect();
         let tenant = match &self.global.tenant {
             Some(tenant) => TenantId::new(tenant)?,
             None => settings.tenant.clone(),
@@ -109,8 +143,18 @@ impl App {
                 format!("sqlite:{}", utf8(&path)?)
             }
         };
-        let variables = self.environment.apply(&mut settings, firestore || is_firestore(&url))?;
-        Ok(Places { config, variables, settings, url, tenant, default_store })
+        let short = self.environment.apply(&mut settings, firestore || is_firestore(&url))?;
+        for (name, path) in short {
+            sources.insert(path.to_owned(), Source::Variable(name.to_owned()));
+        }
+        if self.global.store.is_some() {
+            sources.insert("store".to_owned(), Source::Option("--store or ORCHESTRA_MEMORY_STORE"));
+        }
+        if self.global.tenant.is_some() {
+            sources
+                .insert("tenant".to_owned(), Source::Option("--tenant or ORCHESTRA_MEMORY_TENANT"));
+        }
+        Ok(Places { config, sources, settings, url, tenant, default_store })
     }
 
     /// The folder of the embedding model's files: a given one, or what the environment, the
@@ -122,9 +166,8 @@ impl App {
         if let Some(folder) = self.environment.model_folder() {
             return Ok(folder);
         }
-        let settings = self.config_file()?.map(|path| read_settings(&path)).transpose()?;
-        let folder = settings.and_then(|settings| settings.embedding.minilm.folder);
-        folder.or_else(model::default_folder).ok_or_else(|| {
+        let settings = read_settings(self.config_file()?.as_deref())?.settings;
+        settings.embedding.minilm.folder.or_else(model::default_folder).ok_or_else(|| {
             let message = "there is no cache folder to keep a model in: set --folder";
             Error::new(ErrorKind::Config, message).into()
         })
@@ -150,7 +193,7 @@ impl App {
             settings.embedding.provider = Some(Provider::None);
         }
         let builder = Memory::builder().settings(settings).url(&places.url);
-        Ok(builder.open().await?)
+        Ok(self.metrics.of(builder).open().await?)
     }
 
     fn config_file(&self) -> Result<Option<PathBuf>> {
@@ -171,7 +214,9 @@ fn project() -> Result<ProjectDirs> {
     })
 }
 
-fn read_settings(path: &Path) -> Result<Settings> {
+/// The settings of a file, and over them the variables that are named by a setting's path.
+fn read_settings(path: Option<&Path>) -> Result<LoadedSettings> {
+    let Some(path) = path else { return Ok(Settings::load("", std::env::vars_os())?) };
     let text = fs::read_to_string(path).map_err(|error| {
         let kind = match error.kind() {
             io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
@@ -179,7 +224,7 @@ fn read_settings(path: &Path) -> Result<Settings> {
         };
         Error::new(kind, format!("cannot read the settings file {}: {error}", path.display()))
     })?;
-    Ok(Settings::from_toml_str(&text)
+    Ok(Settings::load(&text, std::env::vars_os())
         .map_err(|error| error.with_context("file", path.display().to_string()))?)
 }
 
@@ -266,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_settings_file_that_is_named_must_be_there() {
-        let error = read_settings(Path::new("no/such/file.toml")).unwrap_err();
+        let error = read_settings(Some(Path::new("no/such/file.toml"))).unwrap_err();
         assert_eq!(error.exit_code(), 9);
     }
 }

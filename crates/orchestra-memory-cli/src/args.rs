@@ -7,7 +7,7 @@
 //! | `transfer` | `import`, `export` |
 //! | `vectors` | `embed`, `model` |
 //! | `setup` | `setup` |
-//! | `upkeep` | `erase`, `doctor`, `backup`, `completions` |
+//! | `upkeep` | `erase`, `doctor`, `settings`, `backup`, `completions` |
 
 mod reading;
 mod setup;
@@ -25,7 +25,7 @@ pub(crate) use reading::{Arm, End, Get, List, Scope, Search};
 pub(crate) use setup::SetupFormat;
 pub(crate) use setup::{Setup, SetupCommand, SetupFirestore};
 pub(crate) use transfer::{Export, Format, Import};
-pub(crate) use upkeep::{Backup, Completions, Doctor, Erase};
+pub(crate) use upkeep::{Backup, Completions, Doctor, Erase, ShowSettings};
 pub(crate) use vectors::{Embed, Model, ModelCommand, ModelPull, ModelStatus};
 pub(crate) use writing::{Add, Clearable, Delete, IfExists, Update};
 
@@ -34,6 +34,7 @@ Environment, beside the variables of the options:
   ORCHESTRA_MEMORY_MODEL_DIR           the folder of the embedding model's files
   ORCHESTRA_MEMORY_EMBEDDING_PROVIDER  what makes vectors: auto, none, minilm, http
   ORCHESTRA_MEMORY_EMBEDDING_API_KEY   the key for the provider `http`
+  ORCHESTRA_MEMORY__SECTION__KEY       any setting, by its path in the settings file
   FIRESTORE_EMULATOR_HOST              HOST:PORT of a Firestore emulator, asked in place of the service
 
 Exit codes:
@@ -93,6 +94,12 @@ pub(crate) struct Global {
     /// Say on standard error, when the command is done, what its operations cost the store
     #[arg(long, global = true)]
     pub(crate) usage: bool,
+    /// Write the figures of the command as Prometheus text to this file when it is done; `-` is
+    /// standard error
+    ///
+    /// Only in a build with the feature `prometheus`.
+    #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub(crate) metrics: Option<PathBuf>,
 }
 
 /// What to do.
@@ -128,6 +135,8 @@ pub(crate) enum Command {
     Purge,
     /// Show the tenant and the store in numbers
     Stats,
+    /// Show the settings that are in use, and where each comes from; secrets are not shown
+    Settings(ShowSettings),
     /// Check settings, store and indexes, and say what to do about what is wrong
     Doctor(Doctor),
     /// Copy the store to a new place while it is in use

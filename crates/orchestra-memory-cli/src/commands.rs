@@ -9,6 +9,8 @@
 //! | `transfer` | `import`, `export` |
 //! | `embed` | `embed` |
 //! | `model` | `model status`, `model pull` |
+//! | `layers` | what the layers have counted, in `stats` |
+//! | `settings` | `settings` |
 //! | `setup` | `setup firestore` |
 //! | `upkeep` | `erase`, `purge`, `stats`, `backup` |
 //! | `usage` | what operations cost, in `stats` and with `--usage` |
@@ -16,10 +18,12 @@
 
 mod doctor;
 mod embed;
+mod layers;
 mod model;
 mod queries;
 mod read;
 mod search;
+mod settings;
 mod setup;
 mod transfer;
 mod upkeep;
@@ -37,6 +41,7 @@ use crate::failure::Result;
 pub(crate) async fn run(command: Command, app: &mut App) -> Result<()> {
     match &command {
         Command::Doctor(args) => return doctor::run(app, args).await,
+        Command::Settings(args) => return settings::run(app, args),
         Command::Model(model) => return model::run(app, model),
         Command::Setup(setup) => return setup::run(app, setup).await,
         Command::Completions(completions) => {
@@ -104,8 +109,10 @@ async fn dispatch(
         Command::Purge => upkeep::purge(app, tenant).await,
         Command::Stats => upkeep::stats(app, places, memory, tenant).await,
         Command::Backup(backup) => upkeep::backup(app, memory, backup).await,
-        Command::Doctor(_) | Command::Model(_) | Command::Setup(_) | Command::Completions(_) => {
-            Ok(())
-        }
+        Command::Doctor(_)
+        | Command::Settings(_)
+        | Command::Model(_)
+        | Command::Setup(_)
+        | Command::Completions(_) => Ok(()),
     }
 }

@@ -21,6 +21,9 @@ const API_KEY: &str = "ORCHESTRA_MEMORY_EMBEDDING_API_KEY";
 #[cfg(feature = "firestore")]
 const EMULATOR: &str = "FIRESTORE_EMULATOR_HOST";
 
+/// A variable with a short name, and the setting that it stands for.
+type Short = (&'static str, &'static str);
+
 /// The environment, as far as it is looked at here.
 #[derive(Clone, Copy)]
 pub(crate) struct Environment(fn(&str) -> Option<OsString>);
@@ -44,8 +47,8 @@ impl Environment {
         self.text(MODEL_HUB)
     }
 
-    /// Puts the variables into the settings, and gives the names of those that were set. The
-    /// address of an emulator counts only where Firestore is meant.
+    /// Puts the variables with short names into the settings, over those named by path, and gives
+    /// the names of those that were set. The address of an emulator counts only where Firestore is meant.
     ///
     /// # Errors
     /// `Config`: a value that is none, or one that does not go with the other settings.
@@ -54,30 +57,31 @@ impl Environment {
         settings: &mut Settings,
         #[cfg_attr(not(feature = "firestore"), expect(unused_variables, reason = "no such store"))]
         firestore: bool,
-    ) -> Result<Vec<&'static str>> {
-        let mut used = Vec::new();
+    ) -> Result<Vec<Short>> {
+        let mut used: Vec<Short> = Vec::new();
         let embedding = &mut settings.embedding;
         if let Some(folder) = self.model_folder() {
             embedding.minilm.folder = Some(folder);
-            used.push(MODEL_DIR);
+            used.push((MODEL_DIR, "embedding.minilm.folder"));
         }
         if let Some(name) = self.text(PROVIDER)? {
             embedding.provider = Some(provider(&name)?);
-            used.push(PROVIDER);
+            used.push((PROVIDER, "embedding.provider"));
         }
         if let Some(key) = self.text(API_KEY)? {
             embedding.http.api_key = Some(Secret::new(key));
-            used.push(API_KEY);
+            used.push((API_KEY, "embedding.http.api_key"));
         }
         #[cfg(feature = "firestore")]
         if firestore && let Some(address) = self.text(EMULATOR)? {
             settings.firestore.emulator = Some(address);
-            used.push(EMULATOR);
+            used.push((EMULATOR, "firestore.emulator"));
         }
         if !used.is_empty() {
+            let names: Vec<&str> = used.iter().map(|(name, _)| *name).collect();
             settings
                 .validate()
-                .map_err(|error| error.with_context("environment", used.join(", ")))?;
+                .map_err(|error| error.with_context("environment", names.join(", ")))?;
         }
         Ok(used)
     }

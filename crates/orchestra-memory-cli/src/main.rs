@@ -11,6 +11,7 @@ mod environment;
 mod failure;
 mod human;
 mod lines;
+mod metrics;
 mod output;
 mod parse;
 mod progress;
@@ -89,13 +90,15 @@ fn run(cli: Cli) -> Result<()> {
         let grace = if matches!(cli.command, Command::Model(_)) { GRACE } else { Duration::ZERO };
         runtime.spawn(watch(cancel.clone(), grace));
     }
-    let mut app = App::new(cli.global, cancel);
+    let mut app = App::new(cli.global, cancel)?;
     // On the heap: the commands are many, and the largest decides the size.
     let result = runtime.block_on(Box::pin(commands::run(cli.command, &mut app)));
+    // The figures of a command that failed are figures, too.
+    let measured = app.metrics.write();
     let flushed = app.output.flush();
     // The watch waits for a signal that may never come.
     runtime.shutdown_background();
-    result.and(flushed)
+    result.and(flushed).and(measured)
 }
 
 /// How long a pull has to stop after a second Ctrl-C: it looks at the flag ten times a second while

@@ -10,16 +10,16 @@ use memory_core::traits::{
 };
 use memory_core::{CallContext, Capabilities, Error, Result, TenantId};
 
-use crate::memory::Inner;
+use crate::memory::Held;
 
 /// The operator's handle.
 #[derive(Clone)]
 pub struct Admin {
-    inner: Arc<Inner>,
+    inner: Held,
 }
 
 impl Admin {
-    pub(crate) fn new(inner: Arc<Inner>) -> Self {
+    pub(crate) fn new(inner: Held) -> Self {
         Self { inner }
     }
 

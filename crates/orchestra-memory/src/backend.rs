@@ -7,6 +7,7 @@ use memory_core::traits::{
     TenantDirectory, VectorIndex,
 };
 use memory_core::{Capabilities, Capability, EmbeddingSpace, Error, ErrorKind, Health, Result};
+use memory_layers::Layer;
 
 /// The parts of one back end. Each can be replaced by the caller's own.
 #[derive(Clone, Debug)]
@@ -122,37 +123,65 @@ impl Backend {
         .with_operation("open"))
     }
 
+    /// Which indexes are objects of their own.
+    pub(crate) fn apart(&self) -> Apart {
+        Apart {
+            vectors: !same(&self.records, &self.vectors),
+            keywords: self.keywords.as_ref().is_some_and(|it| !same(&self.records, it)),
+        }
+    }
+
+    /// Puts a layer around every part.
+    pub(crate) fn layered(self, layer: &dyn Layer) -> Self {
+        let name = self.records.capabilities().backend;
+        Self {
+            records: layer.records(self.records),
+            vectors: layer.vectors(self.vectors),
+            keywords: self.keywords.map(|keywords| layer.keywords(keywords)),
+            changes: self.changes.map(|changes| layer.changes(changes, name)),
+            bulk: self.bulk.map(|bulk| layer.bulk(bulk, name)),
+            tenants: layer.tenants(self.tenants, name),
+            meta: layer.meta(self.meta, name),
+            leases: layer.leases(self.leases, name),
+            upkeep: layer.upkeep(self.upkeep, name),
+        }
+    }
+
     /// The health of the parts, merged: the worst decides.
-    pub(crate) async fn health(&self) -> Health {
+    pub(crate) async fn health(&self, apart: Apart) -> Health {
         let mut health = Health::healthy();
         health.merge("records", self.records.health().await);
-        if !same(&self.records, &self.vectors) {
+        if apart.vectors {
             health.merge("vectors", VectorIndex::health(&*self.vectors).await);
         }
-        if let Some(keywords) = self.keywords_apart() {
+        if let Some(keywords) = self.keywords.as_ref().filter(|_| apart.keywords) {
             health.merge("keywords", keywords.health().await);
         }
         health
     }
 
     /// Closes the indexes, then the records. Every part is closed, whatever another met.
-    pub(crate) async fn close(&self) -> Result<()> {
-        let vectors = match same(&self.records, &self.vectors) {
-            true => Ok(()),
-            false => VectorIndex::close(&*self.vectors).await,
+    pub(crate) async fn close(&self, apart: Apart) -> Result<()> {
+        let vectors = match apart.vectors {
+            false => Ok(()),
+            true => VectorIndex::close(&*self.vectors).await,
         };
-        let keywords = match self.keywords_apart() {
+        let keywords = match self.keywords.as_ref().filter(|_| apart.keywords) {
             Some(keywords) => keywords.close().await,
             None => Ok(()),
         };
         let records = self.records.close().await;
         vectors.and(keywords).and(records)
     }
+}
 
-    /// The keyword index, if there is one and it is another object than the records.
-    fn keywords_apart(&self) -> Option<&Arc<dyn KeywordIndex>> {
-        self.keywords.as_ref().filter(|keywords| !same(&self.records, keywords))
-    }
+/// Which indexes are other objects than the records: the health of each object is asked once, and
+/// each is closed once. It has to be looked at before layers are put around the parts, for behind
+/// them no two are the same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Apart {
+    vectors: bool,
+    keywords: bool,
 }
 
 fn co_located(index: &str, records: &Capabilities, other: &Capabilities) -> Result<()> {

@@ -1,12 +1,15 @@
 //! The builder: settings are data, components are injected, and any can be replaced.
 
+use std::fmt;
 use std::sync::Arc;
 
 use memory_core::traits::{Embedder, Ledger};
-use memory_core::{Clock, Error, ErrorKind, IdSource, RandomIds, Result, SystemClock};
+use memory_core::{Clock, Error, ErrorKind, IdSource, RandomIds, Result, SystemClock, Timer};
+use memory_layers::{Layer, SharedRecorder, TelemetryLedger};
 
 use crate::backend::Backend;
 use crate::embedding::Embedding;
+use crate::layers::{Composer, Layers};
 use crate::ledger::UsageLedger;
 use crate::memory::Memory;
 use crate::registry::{OpenRequest, Registry};
@@ -26,6 +29,19 @@ pub struct MemoryBuilder {
     ledger: Option<Arc<dyn Ledger>>,
     usage: Option<Arc<UsageLedger>>,
     embedder: Option<Arc<dyn Embedder>>,
+    timer: Option<Arc<dyn Timer>>,
+    layers: Vec<Arc<dyn Layer>>,
+    recorder: Recorder,
+}
+
+/// What figures are written to; it has no `Debug` of its own.
+#[derive(Default)]
+struct Recorder(Option<SharedRecorder>);
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Recorder").field(&self.0.is_some()).finish()
+    }
 }
 
 impl MemoryBuilder {
@@ -71,6 +87,31 @@ impl MemoryBuilder {
     /// should be the same.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
+        self
+    }
+
+    /// Sets what the layers wait with, between attempts and for deadlines; it has to go by the
+    /// clock. Unless set, a back end that is a service is waited for in the tokio runtime that it
+    /// is opened in, and all else on a thread of the memory's own, which needs no runtime.
+    pub fn timer(mut self, timer: Arc<dyn Timer>) -> Self {
+        self.timer = Some(timer);
+        self
+    }
+
+    /// Sets what the figures of calls, and of what they cost a back end that is opened from a URL,
+    /// are written to, such as [`memory_layers`]'s exporters; unless set, nothing. Spans go to
+    /// whatever subscriber of `tracing` is in force.
+    pub fn recorder(mut self, recorder: SharedRecorder) -> Self {
+        self.recorder = Recorder(Some(recorder));
+        self
+    }
+
+    /// Adds a layer of the caller's own around back end and embedder, outside of those of the
+    /// settings; the first that is added is outermost. To replace one of those, switch it off in
+    /// the settings ([`LayersSettings::apply`](memory_layers::LayersSettings)) and add what stands
+    /// in its place.
+    pub fn layer(mut self, layer: Arc<dyn Layer>) -> Self {
+        self.layers.push(layer);
         self
     }
 
@@ -137,7 +178,16 @@ impl MemoryBuilder {
         };
         let ids = self.ids.unwrap_or_else(|| Arc::new(RandomIds));
         let settings = Arc::new(self.settings);
-        let embedding = Embedding::open(&settings.embedding, self.embedder, &clock)?;
+        let composer = Composer {
+            settings: &settings.layers,
+            clock: clock.clone(),
+            ids: ids.clone(),
+            timer: self.timer,
+            recorder: self.recorder.0.clone(),
+            own: self.layers,
+        };
+        let (embedding, around_embedder) =
+            Embedding::open(&settings.embedding, self.embedder, &composer)?;
         let url = self.url.as_ref().or(settings.store.as_ref());
         let backend = match (self.backend, url) {
             (Some(_), Some(_)) => {
@@ -154,14 +204,18 @@ impl MemoryBuilder {
                     url: StoreUrl::parse(url)?,
                     settings: settings.clone(),
                     clock: clock.clone(),
-                    ledger: usage.clone(),
+                    ledger: match self.recorder.0 {
+                        Some(recorder) => Arc::new(TelemetryLedger::new(recorder, usage.clone())),
+                        None => usage.clone(),
+                    },
                 };
                 self.registry.unwrap_or_else(Registry::standard).open(&request).await?
             }
         };
         backend.check()?;
         embedding.space().map_or(Ok(()), |space| backend.check_space(space))?;
-        Memory::compose(backend, settings, clock, ids, usage, embedding)
+        let layers = Layers { backend: composer.backend(&backend)?, embedder: around_embedder };
+        Memory::compose(backend, layers, settings.clone(), clock, ids, usage, embedding)
     }
 }
 

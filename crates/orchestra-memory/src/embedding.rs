@@ -11,15 +11,19 @@ mod open;
 mod texts;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memory_core::traits::Embedder;
-use memory_core::{Clock, EmbeddingSpace, Error, Health, HealthStatus, Result, TenantId};
+use memory_core::{
+    Clock, EmbeddingSpace, Error, ErrorKind, Health, HealthStatus, Result, TenantId,
+};
 use serde::Serialize;
 
+use crate::layers::{Around, Composer};
 use crate::settings::{EmbedWhen, EmbeddingSettings, OnEmbedFailure};
 
-pub(crate) use background::{Background, Queued};
+pub(crate) use background::{Background, Ender, Queued};
 pub(crate) use texts::{FAULTS_IN_A_ROW, TextOutcome, text_of};
 
 /// Most texts of one call of the embedder, where the settings say nothing. 256: as many as the
@@ -92,6 +96,7 @@ pub(crate) struct Attached {
     forget: open::Forget,
     pub(crate) space: EmbeddingSpace,
     pub(crate) source: EmbedderSource,
+    closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +106,8 @@ struct Failures {
 }
 
 impl Embedding {
-    /// Opens what the settings name, or takes the caller's own in its place.
+    /// Opens what the settings name, or takes the caller's own in its place, and puts the layers
+    /// around it.
     ///
     /// # Errors
     /// `Unsupported`: a provider that was not compiled in. Otherwise what keeps a provider that is
@@ -109,17 +115,22 @@ impl Embedding {
     pub(crate) fn open(
         settings: &EmbeddingSettings,
         own: Option<Arc<dyn Embedder>>,
-        clock: &Arc<dyn Clock>,
-    ) -> Result<Self> {
+        composer: &Composer<'_>,
+    ) -> Result<(Self, Around)> {
         let found = match own {
             Some(embedder) => open::Found::Embedder(embedder, EmbedderSource::Own),
-            None => open::find(settings, clock)?,
+            None => open::find(settings, &composer.clock)?,
         };
+        let mut around = Around::default();
         let (attached, absent) = match found {
             open::Found::Embedder(embedder, source) => {
+                // Within the cache, which answers for what costs nothing.
+                around = composer.embedder(source)?;
+                let embedder = around.embedder(embedder);
                 let (embedder, forget) = open::cached(embedder, settings.cache_entries);
                 let space = embedder.space();
-                (Some(Attached { embedder, forget, space, source }), None)
+                let closed = AtomicBool::new(false);
+                (Some(Attached { embedder, forget, space, source, closed }), None)
             }
             open::Found::Nothing(reason) => (None, Some(reason)),
         };
@@ -127,16 +138,24 @@ impl Embedding {
             Some(_) => None,
             None => settings.space()?,
         };
-        Ok(Self {
+        let embedding = Self {
             attached,
             absent,
             named,
             when: settings.when,
             on_failure: settings.on_failure,
             batch_size: settings.batch_size,
-            clock: Arc::clone(clock),
+            clock: Arc::clone(&composer.clock),
             failures: Mutex::default(),
-        })
+        };
+        Ok((embedding, around))
+    }
+
+    /// Asks the embedder nothing from now on; what was asked is answered.
+    pub(crate) fn close(&self) {
+        if let Some(attached) = self.attached() {
+            attached.closed.store(true, Ordering::Relaxed);
+        }
     }
 
     /// As if the embedder had been found on the machine.
@@ -248,6 +267,17 @@ impl Embedding {
 }
 
 impl Attached {
+    /// # Errors
+    /// `Unavailable`: the memory is closed.
+    fn check_open(&self) -> Result<()> {
+        match self.closed.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(Error::new(ErrorKind::Unavailable, "the memory is closed")
+                .with_operation("embed")
+                .with_retryable(false)),
+        }
+    }
+
     /// Whether it was found rather than asked for, so that it leaves a tenant alone whose vectors
     /// are the caller's.
     pub(crate) fn stands_aside(&self) -> bool {

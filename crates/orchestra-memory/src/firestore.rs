@@ -154,22 +154,17 @@ pub fn settings(url: &StoreUrl, settings: &Settings) -> Result<FirestoreSettings
             }
         }
     }
-    validate(&found)?;
-    Ok(found)
+    let faults = faults(&found);
+    if faults.is_empty() { Ok(found) } else { Err(config(&faults.join("; "))) }
 }
 
-/// Checks the section of the settings.
-///
-/// # Errors
-/// `Config`, naming the setting.
-pub(crate) fn validate(settings: &FirestoreSettings) -> Result<()> {
-    settings.validate()?;
-    match &settings.emulator {
-        Some(address) if !is_address(address) => {
-            Err(config("the address of an emulator is HOST:PORT, as in `localhost:8080`"))
-        }
-        _ => Ok(()),
+/// All that is wrong with the section of the settings.
+pub(crate) fn faults(settings: &FirestoreSettings) -> Vec<String> {
+    let mut faults = settings.faults();
+    if settings.emulator.as_ref().is_some_and(|address| !is_address(address)) {
+        faults.push("emulator is the address HOST:PORT, as in `localhost:8080`".to_owned());
     }
+    faults
 }
 
 /// Project and database of `//PROJECT/DATABASE`; what is empty is not there.
@@ -287,11 +282,11 @@ mod tests {
         }
         for (toml, part) in [
             ("[firestore]\nprojekt = 'p'", "did you mean `project`?"),
-            ("[firestore]\nchannels = 0", "section=firestore"),
+            ("[firestore]\nchannels = 0", "firestore.channels"),
             ("[firestore]\nemulator = 'x'", "HOST:PORT"),
             ("[firestore.bulk]\nconcurency = 1", "did you mean `concurrency`?"),
             ("[google]\nkeyfile = 'x'", "did you mean `key_file`?"),
-            ("[google]\ncredentials = 'key_file'", "section=google"),
+            ("[google]\ncredentials = 'key_file'", "google: credentials"),
         ] {
             let error = Settings::from_toml_str(toml).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{toml}");

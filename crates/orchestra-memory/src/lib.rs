@@ -45,6 +45,7 @@ mod export;
 pub mod firestore;
 mod import;
 mod lacking;
+mod layers;
 mod ledger;
 mod memory;
 #[cfg(feature = "minilm")]
@@ -62,6 +63,7 @@ mod space_cache;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod tenant;
+mod timer;
 mod url;
 
 pub use admin::Admin;
@@ -73,6 +75,7 @@ pub use export::{ExportOptions, ExportReport, export_line};
 #[doc(hidden)]
 pub use import::fuzzing;
 pub use import::{BadLine, ImportFormat, ImportOptions, ImportReport};
+pub use layers::LayersReport;
 pub use ledger::{CostEstimate, OperationUsage, UsageLedger, UsageReport};
 pub use memory::Memory;
 pub use new_memory::NewMemory;
@@ -88,9 +91,10 @@ pub use report::{
 };
 pub use requests::{HistoryRequest, ListRequest};
 pub use settings::{
-    CostSettings, DEFAULT_TENANT, EmbedWhen, EmbeddingSettings, ExportSettings,
-    HttpEmbeddingSettings, ImportSettings, MiniLmPrecision, MiniLmSettings, OnEmbedFailure,
-    Provider, ReadSettings, Secret, Settings, WriteSettings,
+    CostSettings, DEFAULT_TENANT, ENV_PREFIX, EmbedWhen, EmbeddingSettings, ExportSettings,
+    HttpEmbeddingSettings, ImportSettings, LoadedSettings, MiniLmPrecision, MiniLmSettings,
+    OnEmbedFailure, Provider, ReadSettings, Secret, SettingEntry, SettingSource, Settings,
+    WriteSettings,
 };
 pub use tenant::TenantMemory;
 pub use url::StoreUrl;
@@ -118,6 +122,8 @@ pub use memory_core;
 /// Cloud Firestore, to open one with parts that no URL carries.
 #[cfg(feature = "firestore")]
 pub use memory_firestore;
+/// The layers, their settings, and what a layer of the caller's own is made of.
+pub use memory_layers;
 /// The embedded store, to open one with settings that no URL carries.
 #[cfg(feature = "sqlite")]
 pub use memory_sqlite;

@@ -1,17 +1,20 @@
 //! The handle of an open memory.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join;
 use memory_core::{Clock, Health, IdSource, Result, TenantId};
 use memory_search::Searcher;
 
 use crate::admin::Admin;
-use crate::backend::Backend;
+use crate::backend::{Apart, Backend};
 use crate::builder::MemoryBuilder;
-use crate::embedding::{Background, EmbedderInfo, Embedding, EmbeddingState};
+use crate::embedding::{Background, EmbedderInfo, Embedding, EmbeddingState, Ender};
 use crate::lacking::Lacking;
+use crate::layers::{Layers, LayersReport};
 use crate::ledger::{UsageLedger, UsageReport};
 use crate::settings::Settings;
 use crate::space_cache::SpaceCache;
@@ -25,12 +28,44 @@ use crate::tenant::TenantMemory;
 /// for what was queued.
 #[derive(Clone)]
 pub struct Memory {
+    inner: Held,
+}
+
+/// A handle's hold on what all of them share. With the last hold of a caller's handle the
+/// background ends, in the middle of a step if need be, for its own hold is none of those.
+#[derive(Clone)]
+pub(crate) struct Held {
     inner: Arc<Inner>,
+    _caller: Option<Arc<Ender>>,
+}
+
+impl Held {
+    /// The first one of a caller.
+    fn first(inner: Arc<Inner>) -> Self {
+        let ender = Arc::new(inner.background.ender());
+        Self { inner, _caller: Some(ender) }
+    }
+
+    /// That of the background.
+    pub(crate) fn of_background(inner: Arc<Inner>) -> Self {
+        Self { inner, _caller: None }
+    }
+}
+
+impl Deref for Held {
+    type Target = Arc<Inner>;
+
+    fn deref(&self) -> &Arc<Inner> {
+        &self.inner
+    }
 }
 
 /// What every handle shares.
 pub(crate) struct Inner {
+    /// Behind its layers.
     pub(crate) backend: Backend,
+    apart: Apart,
+    layers: Layers,
     pub(crate) searcher: Searcher,
     pub(crate) settings: Arc<Settings>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -45,10 +80,12 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// Closes what there is; the background first, for it uses the store.
+    /// Closes what there is. New calls are refused from the first poll on, those of the
+    /// background among them; what was queued is done, and then the store lets go.
     pub(crate) async fn close(&self) -> Result<()> {
-        self.background.stop().await;
-        self.backend.close().await
+        self.embedding.close();
+        let (closed, ()) = join(self.backend.close(self.apart), self.background.stop()).await;
+        closed
     }
 }
 
@@ -68,12 +105,15 @@ impl Memory {
 
     pub(crate) fn compose(
         backend: Backend,
+        layers: Layers,
         settings: Arc<Settings>,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdSource>,
         usage: Arc<UsageLedger>,
         embedding: Embedding,
     ) -> Result<Self> {
+        let apart = backend.apart();
+        let backend = layers.backend.backend(backend);
         let searcher = Searcher::new(
             backend.records.clone(),
             Some(backend.vectors.clone()),
@@ -86,6 +126,8 @@ impl Memory {
         let bills = crate::ledger::bills(backend.records.capabilities().backend);
         let inner = Inner {
             backend,
+            apart,
+            layers,
             searcher,
             settings,
             clock,
@@ -97,7 +139,7 @@ impl Memory {
             bills,
             usage,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Held::first(Arc::new(inner)) })
     }
 
     /// The handle of a tenant: the only object that reads or writes. Tenants need not be made
@@ -131,9 +173,15 @@ impl Memory {
     /// unhealthy. What is wrong with an embedder that was asked for makes it degraded, for what is
     /// stored can be read and searched by words all the same.
     pub async fn health(&self) -> Health {
-        let mut health = self.inner.backend.health().await;
+        let mut health = self.inner.backend.health(self.inner.apart).await;
         self.inner.embedding.lower(&mut health).await;
         health
+    }
+
+    /// What the layers around back end and embedder have counted since it was opened.
+    #[must_use]
+    pub fn layers(&self) -> LayersReport {
+        self.inner.layers.report()
     }
 
     /// Whether the store has a keyword index. Where it has none, search is by meaning alone.

@@ -22,7 +22,7 @@ pub(crate) fn describe_unknown(what: &str, key: &str, known: &[&str]) -> String 
 
 /// The known key that needs the fewest edits, if that is at most a third of its length, one at
 /// least.
-fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|candidate| (edits(key, candidate), *candidate))

@@ -50,31 +50,50 @@
 //! [cost]              # of back ends that bill
 //! read_price = 0.03   # for 100,000
 //! daily_reads = 1000000
+//!
+//! [layers]            # every field of memory_layers::LayersSettings
+//! apply = "auto"      # or "all", "none"
+//!
+//! [layers.retry]
+//! attempts = 4
+//!
+//! [layers.timeout]
+//! call_ms = 30000
 //! ```
+//!
+//! Each can be set by a variable as well, over the file: see [`Settings::load`].
 
 mod cost;
 mod embedding;
+mod read;
+mod sections;
+mod show;
 
+use std::ffi::OsString;
 use std::fmt;
 
 use memory_core::limits::{FETCH_IDS, PAGE};
 use memory_core::{Error, ErrorKind, Result, TenantId};
 #[cfg(feature = "firestore")]
-use memory_firestore::{BulkSettings, FirestoreSettings};
+use memory_firestore::FirestoreSettings;
 #[cfg(feature = "firestore")]
 use memory_google_auth::GoogleAuthSettings;
-use memory_search::{ContextSettings, FusionSettings, KeywordSettings, SearchSettings};
+use memory_layers::LayersSettings;
+use memory_search::SearchSettings;
 #[cfg(feature = "sqlite")]
 use memory_sqlite::SqliteSettings;
 use serde::{Deserialize, Serialize};
-use toml::Table;
 
-use crate::nearest::{fields_of, unknown_key};
 pub use cost::CostSettings;
 pub use embedding::{
     EmbedWhen, EmbeddingSettings, HttpEmbeddingSettings, MiniLmPrecision, MiniLmSettings,
     OnEmbedFailure, Provider, Secret,
 };
+pub use read::{ENV_PREFIX, LoadedSettings, SettingSource};
+pub use show::SettingEntry;
+
+/// Most faults that one error lists; the others are counted. 50: nobody puts right more at once.
+const MOST_FAULTS: usize = 50;
 
 /// The tenant of whoever names none.
 pub const DEFAULT_TENANT: &str = "default";
@@ -113,6 +132,8 @@ pub struct Settings {
     pub export: ExportSettings,
     /// What operations cost, and how much a day may cost.
     pub cost: CostSettings,
+    /// The layers around back end and embedder: retry, limit, timeout, telemetry, tenant guard.
+    pub layers: LayersSettings,
 }
 
 impl Default for Settings {
@@ -134,6 +155,7 @@ impl Default for Settings {
             import: ImportSettings::default(),
             export: ExportSettings::default(),
             cost: CostSettings::default(),
+            layers: LayersSettings::default(),
         }
     }
 }
@@ -228,18 +250,52 @@ impl Default for ExportSettings {
 }
 
 impl Settings {
-    /// Reads a settings file's text and checks every value.
+    /// Reads a settings file's text and checks every value. The environment is not looked at.
     ///
     /// # Errors
-    /// `Config`: not TOML, an unknown key (the nearest known one is named), a wrong type, a value
-    /// out of its range. `Unsupported`: a section of a back end that this build does not have.
+    /// `Config`, with all that is wrong, one fault a line: unknown keys (the nearest known one of
+    /// each is named), wrong types, values out of their range; alone, if it is not TOML.
+    /// `Unsupported`: a section of a back end that this build does not have.
     pub fn from_toml_str(text: &str) -> Result<Self> {
-        let table: Table = text.parse().map_err(|error| malformed(&error, text))?;
-        check_keys(&table)?;
-        // From the text, not from the table, for the place of a value that has a wrong type.
-        let settings: Self = toml::from_str(text).map_err(|error| malformed(&error, text))?;
-        settings.validate()?;
-        Ok(settings)
+        Ok(Self::load(text, [] as [(OsString, OsString); 0])?.settings)
+    }
+
+    /// Reads a settings file's text, and over it variables: [`Settings::load`] without the sources.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn from_toml_str_and_env<K, V>(
+        text: &str,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self>
+    where
+        K: Into<OsString>,
+        V: Into<OsString>,
+    {
+        Ok(Self::load(text, variables)?.settings)
+    }
+
+    /// Reads a settings file's text, and over it variables such as those of
+    /// [`std::env::vars_os`], which this crate never looks at by itself.
+    ///
+    /// A variable is named by the path of its setting in capitals, with two underscores between
+    /// the parts: `ORCHESTRA_MEMORY__WRITE__BATCH_SIZE` is `batch_size` of `[write]`. Its text is
+    /// taken as the setting takes it: a number, `true`, a word, a text as it stands; lists and
+    /// tables as in TOML. An empty one counts as not set; those that do not begin with
+    /// [`ENV_PREFIX`] are left alone.
+    ///
+    /// # Errors
+    /// As [`Settings::from_toml_str`], the faults of variables among the others, each by the name
+    /// of its variable and never with its value.
+    pub fn load<K, V>(
+        text: &str,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<LoadedSettings>
+    where
+        K: Into<OsString>,
+        V: Into<OsString>,
+    {
+        read::read(text, variables)
     }
 
     /// The settings as a file's text.
@@ -256,32 +312,84 @@ impl Settings {
     /// Checks every bound.
     ///
     /// # Errors
-    /// `Config`, naming the setting.
+    /// `Config`, naming all that is wrong, one fault a line.
     pub fn validate(&self) -> Result<()> {
-        within("read.page_size", self.read.page_size.into(), 1, PAGE.into())?;
-        let batch = |name, size: usize| within(name, size as u64, 1, FETCH_IDS as u64);
-        batch("write.batch_size", self.write.batch_size)?;
-        within("write.bulk_batch_size", self.write.bulk_batch_size as u64, 1, 10_000)?;
-        within("write.update_attempts", self.write.update_attempts.into(), 1, 100)?;
-        within("write.sweep_step", self.write.sweep_step.into(), 1, 10_000)?;
-        batch("import.batch_size", self.import.batch_size)?;
-        within("import.line_bytes", self.import.line_bytes as u64, 1024, 64 * 1024 * 1024)?;
-        let bytes = self.import.document_bytes as u64;
-        within("import.document_bytes", bytes, 1024, 1024 * 1024 * 1024)?;
-        within("import.bad_lines_kept", self.import.bad_lines_kept as u64, 0, 1_000_000)?;
-        within("export.page_size", self.export.page_size.into(), 1, PAGE.into())?;
-        self.search.validate().map_err(|error| in_section("search", &error))?;
-        self.embedding.validate()?;
-        self.cost.validate()?;
+        refused(self.faults())
+    }
+
+    /// All that is wrong with the values, one sentence each; empty when nothing is.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        self.faults_by_section().into_iter().flat_map(|(_, faults)| faults).collect()
+    }
+
+    fn faults_by_section(&self) -> Vec<(&'static str, Vec<String>)> {
+        let in_section = |name: &'static str, faults: Vec<String>| {
+            (name, faults.into_iter().map(|fault| format!("{name}.{fault}")).collect())
+        };
+        let mut all = vec![
+            ("read", self.read.faults()),
+            ("write", self.write.faults()),
+            ("import", self.import.faults()),
+            ("export", self.export.faults()),
+            in_section("search", self.search.faults()),
+            ("embedding", self.embedding.faults()),
+            ("cost", self.cost.faults()),
+            in_section("layers", self.layers.faults()),
+        ];
         #[cfg(feature = "sqlite")]
-        self.sqlite.validate().map_err(|error| in_section("sqlite", &error))?;
+        all.push(in_section("sqlite", self.sqlite.faults()));
         #[cfg(feature = "firestore")]
         {
-            crate::firestore::validate(&self.firestore)
-                .map_err(|error| in_section("firestore", &error))?;
-            self.google.validate().map_err(|error| in_section("google", &error))?;
+            all.push(in_section("firestore", crate::firestore::faults(&self.firestore)));
+            let google = self.google.faults().into_iter();
+            all.push(("google", google.map(|fault| format!("google: {fault}")).collect()));
         }
-        Ok(())
+        all.retain(|(_, faults)| !faults.is_empty());
+        all
+    }
+}
+
+impl ReadSettings {
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        within(&mut faults, "read.page_size", self.page_size.into(), 1, PAGE.into());
+        faults
+    }
+}
+
+impl WriteSettings {
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut check = |name, value, high| within(&mut faults, name, value, 1, high);
+        check("write.batch_size", self.batch_size as u64, FETCH_IDS as u64);
+        check("write.bulk_batch_size", self.bulk_batch_size as u64, 10_000);
+        check("write.update_attempts", self.update_attempts.into(), 100);
+        check("write.sweep_step", self.sweep_step.into(), 10_000);
+        faults
+    }
+}
+
+impl ImportSettings {
+    fn faults(&self) -> Vec<String> {
+        const MIB: u64 = 1024 * 1024;
+        let mut faults = Vec::new();
+        let mut check = |name, value: usize, low, high| {
+            within(&mut faults, name, value as u64, low, high);
+        };
+        check("import.batch_size", self.batch_size, 1, FETCH_IDS as u64);
+        check("import.line_bytes", self.line_bytes, 1024, 64 * MIB);
+        check("import.document_bytes", self.document_bytes, 1024, 1024 * MIB);
+        check("import.bad_lines_kept", self.bad_lines_kept, 0, 1_000_000);
+        faults
+    }
+}
+
+impl ExportSettings {
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        within(&mut faults, "export.page_size", self.page_size.into(), 1, PAGE.into());
+        faults
     }
 }
 
@@ -299,86 +407,35 @@ impl fmt::Debug for Settings {
             .field("import", &self.import)
             .field("export", &self.export)
             .field("cost", &self.cost)
+            .field("layers", &self.layers)
             .finish_non_exhaustive()
     }
 }
 
-/// Refuses unknown keys by the fields of the structs that read them.
-fn check_keys(table: &Table) -> Result<()> {
-    #[cfg(not(feature = "sqlite"))]
-    if table.contains_key("sqlite") {
-        return Err(crate::registry::not_compiled("the section [sqlite]", "sqlite"));
+/// Adds a fault where a number is out of its range.
+fn within(faults: &mut Vec<String>, name: &str, value: u64, low: u64, high: u64) {
+    if !(low..=high).contains(&value) {
+        faults.push(format!("{name} lies in {low} to {high}; this is {value}"));
     }
-    #[cfg(not(feature = "firestore"))]
-    for section in ["firestore", "google"] {
-        if table.contains_key(section) {
-            let what = format!("the section [{section}]");
-            return Err(crate::registry::not_compiled(&what, "firestore"));
+}
+
+/// One error for all faults; nothing for none.
+fn refused(mut faults: Vec<String>) -> Result<()> {
+    match faults.len() {
+        0 => Ok(()),
+        1 => Err(config(faults.remove(0))),
+        count => {
+            let mut message = format!("{count} settings are wrong:");
+            for fault in faults.iter().take(MOST_FAULTS) {
+                message.push('\n');
+                message.push_str(fault);
+            }
+            if count > MOST_FAULTS {
+                message.push_str(&format!("\nand {} more", count - MOST_FAULTS));
+            }
+            Err(config(message))
         }
     }
-    known("", table, fields_of::<Settings>())?;
-    #[cfg(feature = "firestore")]
-    {
-        section::<FirestoreSettings>(table, "firestore")?;
-        if let Some(firestore) = table.get("firestore").and_then(toml::Value::as_table) {
-            section::<BulkSettings>(firestore, "bulk")?;
-        }
-        section::<GoogleAuthSettings>(table, "google")?;
-    }
-    #[cfg(feature = "sqlite")]
-    section::<SqliteSettings>(table, "sqlite")?;
-    section::<SearchSettings>(table, "search")?;
-    if let Some(search) = table.get("search").and_then(toml::Value::as_table) {
-        section::<FusionSettings>(search, "fusion")?;
-        section::<KeywordSettings>(search, "keyword")?;
-        section::<ContextSettings>(search, "context")?;
-    }
-    section::<EmbeddingSettings>(table, "embedding")?;
-    if let Some(embedding) = table.get("embedding").and_then(toml::Value::as_table) {
-        section::<MiniLmSettings>(embedding, "minilm")?;
-        section::<HttpEmbeddingSettings>(embedding, "http")?;
-    }
-    section::<ReadSettings>(table, "read")?;
-    section::<WriteSettings>(table, "write")?;
-    section::<ImportSettings>(table, "import")?;
-    section::<ExportSettings>(table, "export")?;
-    section::<CostSettings>(table, "cost")
-}
-
-fn section<'de, T: Deserialize<'de>>(table: &Table, name: &str) -> Result<()> {
-    match table.get(name).and_then(toml::Value::as_table) {
-        Some(section) => known(name, section, fields_of::<T>()),
-        None => Ok(()),
-    }
-}
-
-fn known(section: &str, table: &Table, fields: &[&str]) -> Result<()> {
-    match table.keys().find(|key| !fields.contains(&key.as_str())) {
-        Some(key) if section.is_empty() => Err(unknown_key("setting", key, fields)),
-        Some(key) => Err(unknown_key("setting", key, fields).with_context("section", section)),
-        None => Ok(()),
-    }
-}
-
-fn within(name: &str, value: u64, low: u64, high: u64) -> Result<()> {
-    if (low..=high).contains(&value) {
-        return Ok(());
-    }
-    Err(config(format!("{name} lies in {low} to {high}; this is {value}")))
-}
-
-fn in_section(section: &str, error: &Error) -> Error {
-    config(error.message().to_owned()).with_context("section", section)
-}
-
-/// An error of the TOML reader, with its line and without the text of the file, which may hold a
-/// password.
-fn malformed(error: &toml::de::Error, text: &str) -> Error {
-    let line = error
-        .span()
-        .and_then(|span| text.get(..span.start))
-        .map_or(0, |before| before.matches('\n').count() + 1);
-    config(format!("the settings are malformed at line {line}: {}", error.message()))
 }
 
 fn config(message: String) -> Error {
@@ -429,8 +486,8 @@ mod tests {
             ("[write]\nbatch_size = 1000000000", "write.batch_size"),
             ("[write]\nbulk_batch_size = 0", "write.bulk_batch_size"),
             ("[read]\npage_size = 0", "read.page_size"),
-            ("[search]\nmin_candidates = 0", "section=search"),
-            ("[embedding]\nmodel = 'm'\ndimensions = 0", "section=embedding"),
+            ("[search]\nmin_candidates = 0", "search.min_candidates"),
+            ("[embedding]\nmodel = 'm'\ndimensions = 0", "embedding: "),
             ("[embedding]\nmodel = 'm'", "dimensions"),
             ("tenant = ''", "tenant id"),
         ] {

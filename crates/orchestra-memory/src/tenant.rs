@@ -27,7 +27,6 @@ mod update;
 mod vectors;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::{CallContext, Deadline, MemoryId, TenantId};
@@ -37,7 +36,7 @@ pub(crate) use batch::{BatchFeed, BatchPolicy, BatchResult};
 pub(crate) use embed_missing::EmbedRun;
 pub(crate) use spaces::TENANT_SPACE;
 
-use crate::memory::Inner;
+use crate::memory::{Held, Inner};
 
 /// The memories of one tenant. Cloning is cheap. Nothing in its interface can name another
 /// tenant, and a filter cannot either.
@@ -47,13 +46,13 @@ use crate::memory::Inner;
 /// dropped may still happen, whole.
 #[derive(Clone)]
 pub struct TenantMemory {
-    inner: Arc<Inner>,
+    inner: Held,
     tenant: TenantId,
     timeout: Option<Duration>,
 }
 
 impl TenantMemory {
-    pub(crate) fn new(inner: Arc<Inner>, tenant: TenantId) -> Self {
+    pub(crate) fn new(inner: Held, tenant: TenantId) -> Self {
         Self { inner, tenant, timeout: None }
     }
 

@@ -132,10 +132,10 @@ impl Bench {
         revision_of(&self.commit(ctx, vec![write]).await?)
     }
 
-    /// Puts items named by id, each with its id as its content.
+    /// Puts items named by id, each with its id and a canary in its content.
     pub(crate) async fn put_all(&self, ctx: &CallContext, ids: &[&str]) -> CheckResult {
         for id in ids {
-            self.put(ctx, item(id, &format!("the text of {id}"), self.now())?).await?;
+            self.put(ctx, item(id, &text_of(id), self.now())?).await?;
         }
         Ok(())
     }
@@ -247,6 +247,11 @@ fn revision_of(receipt: &CommitReceipt) -> memory_core::Result<Revision> {
 /// A call on a tenant.
 pub(crate) fn tenant(name: &str) -> memory_core::Result<CallContext> {
     Ok(CallContext::new(TenantId::new(name)?))
+}
+
+/// The content of an item that [`Bench::put_all`] puts.
+pub(crate) fn text_of(id: &str) -> String {
+    format!("the text of {id} {}", crate::canary::TEXT)
 }
 
 /// A fact of the user `ada`.

@@ -85,7 +85,10 @@ pub struct Overlay {
     vectors: Option<Arc<dyn VectorIndex>>,
     keywords: Option<Arc<dyn KeywordIndex>>,
     changes: Option<Arc<dyn ChangeLog>>,
+    tenants: Option<Arc<dyn TenantDirectory>>,
+    meta: Option<Arc<dyn StoreMeta>>,
     leases: Option<Arc<dyn LeaseStore>>,
+    upkeep: Option<Arc<dyn StoreUpkeep>>,
 }
 
 impl Overlay {
@@ -98,7 +101,10 @@ impl Overlay {
             vectors: None,
             keywords: None,
             changes: None,
+            tenants: None,
+            meta: None,
             leases: None,
+            upkeep: None,
         }
     }
 
@@ -151,6 +157,33 @@ impl Overlay {
         self.leases = self.leases().map(wrap);
         self
     }
+
+    /// Wraps the list of tenants, if there is one.
+    #[must_use]
+    pub fn map_tenants(
+        mut self,
+        wrap: impl FnOnce(Arc<dyn TenantDirectory>) -> Arc<dyn TenantDirectory>,
+    ) -> Self {
+        self.tenants = self.tenants().map(wrap);
+        self
+    }
+
+    /// Wraps the part that the store tells about itself with, if there is one.
+    #[must_use]
+    pub fn map_meta(mut self, wrap: impl FnOnce(Arc<dyn StoreMeta>) -> Arc<dyn StoreMeta>) -> Self {
+        self.meta = self.meta().map(wrap);
+        self
+    }
+
+    /// Wraps the upkeep, if there is any.
+    #[must_use]
+    pub fn map_upkeep(
+        mut self,
+        wrap: impl FnOnce(Arc<dyn StoreUpkeep>) -> Arc<dyn StoreUpkeep>,
+    ) -> Self {
+        self.upkeep = self.upkeep().map(wrap);
+        self
+    }
 }
 
 impl Harness for Overlay {
@@ -167,16 +200,16 @@ impl Harness for Overlay {
         self.changes.clone().or_else(|| self.inner.changes())
     }
     fn tenants(&self) -> Option<Arc<dyn TenantDirectory>> {
-        self.inner.tenants()
+        self.tenants.clone().or_else(|| self.inner.tenants())
     }
     fn meta(&self) -> Option<Arc<dyn StoreMeta>> {
-        self.inner.meta()
+        self.meta.clone().or_else(|| self.inner.meta())
     }
     fn leases(&self) -> Option<Arc<dyn LeaseStore>> {
         self.leases.clone().or_else(|| self.inner.leases())
     }
     fn upkeep(&self) -> Option<Arc<dyn StoreUpkeep>> {
-        self.inner.upkeep()
+        self.upkeep.clone().or_else(|| self.inner.upkeep())
     }
     fn clock(&self) -> Arc<ManualClock> {
         self.inner.clock()

@@ -185,6 +185,7 @@ impl<H: Harness + 'static> Offer for Option<H> {
 /// The check fails, or there is none of the name.
 #[expect(clippy::print_stderr, reason = "a check that does not run says so loudly")]
 pub fn stamp(name: &str, harness: impl Future<Output = impl Offer>) {
+    crate::canary::watch();
     let check = CHECKS.iter().find(|check| check.name == name);
     let check = check.unwrap_or_else(|| panic!("no check is named {name}"));
     let verdict = block_on(async {

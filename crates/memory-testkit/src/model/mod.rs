@@ -39,6 +39,7 @@ where
     H: Harness + 'static,
     F: Future<Output = H>,
 {
+    crate::canary::watch();
     let seed = std::env::var(SEED_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(SEED);
     eprintln!("model: {cases} cases from seed {seed} ({SEED_VARIABLE} sets another)");
     if let Err(failure) = check_model(make_subject, cases, seed) {

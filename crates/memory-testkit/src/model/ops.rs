@@ -20,11 +20,12 @@ pub(super) const TEXTS: [&str; 5] = [
     "zebra zebra quartz",
     "a violin in the harbor",
     "Lantern, QUARTZ and violin.",
-    "meadow",
+    // With `canary::TEXT`.
+    "meadow zqxcanarytext",
 ];
 /// Searches for words.
 pub(super) const WORDS: [&str; 6] =
-    ["zebra", "lantern quartz", "violin meadow", "walnut", "", "zebra harbor meadow"];
+    ["zebra", "lantern quartz", "violin meadow", "walnut zqxcanarytext", "", "zebra harbor meadow"];
 /// Vectors of three dimensions; two of them lie near each other.
 pub(super) const VECTORS: [[f32; 3]; 6] = [
     [1.0, 0.0, 0.0],

@@ -3,10 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod canary;
 mod faults;
 mod models;
 mod mutants;
 mod proxy;
+mod simulation;
 
 use std::sync::Arc;
 

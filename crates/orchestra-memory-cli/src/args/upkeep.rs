@@ -30,6 +30,14 @@ pub(crate) struct Doctor {
     pub(crate) verify: bool,
 }
 
+/// Arguments of `settings`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowSettings {
+    /// Only what is no default
+    #[arg(long)]
+    pub(crate) changed: bool,
+}
+
 /// Arguments of `backup`.
 #[derive(Debug, Args)]
 pub(crate) struct Backup {

@@ -4,7 +4,7 @@
 mod firestore;
 mod vectors;
 
-use orchestra_memory::{Admin, Error, ErrorKind, HealthStatus, Memory};
+use orchestra_memory::{Admin, Error, ErrorKind, Health, HealthStatus, Memory};
 use serde::Serialize;
 use serde_json::json;
 
@@ -190,7 +190,7 @@ fn decisive(checks: &[Check]) -> Option<(ErrorKind, bool)> {
 async fn examine(app: &App, args: &Doctor) -> Vec<Check> {
     let places = match app.places() {
         Ok(places) => places,
-        Err(failure) => return vec![Check::failed("settings", &failure)],
+        Err(failure) => return settings_checks(&failure),
     };
     let mut checks = look(app, &places, args).await;
     if app::is_firestore(&places.url) {
@@ -203,14 +203,34 @@ async fn examine(app: &App, args: &Doctor) -> Vec<Check> {
     checks
 }
 
+/// One check for each line of what is wrong with the settings.
+fn settings_checks(failure: &Failure) -> Vec<Check> {
+    let first = Check::failed("settings", failure);
+    let Failure::Error(error) = failure else { return vec![first] };
+    let mut faults = error.message().lines().skip(1).peekable();
+    if faults.peek().is_none() {
+        return vec![first];
+    }
+    let mut checks: Vec<Check> =
+        faults.map(|fault| Check::fault("settings", error.kind(), fault)).collect();
+    // Where they stand, once for all.
+    if let Some(last) = checks.last_mut() {
+        for (key, value) in error.context() {
+            last.detail.push_str(&format!(" ({key}: {value})"));
+        }
+    }
+    checks
+}
+
 async fn look(app: &App, places: &Places, args: &Doctor) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut detail = match &places.config {
         Some(path) => format!("read from {}", path.display()),
         None => "no file: the defaults".to_owned(),
     };
-    if !places.variables.is_empty() {
-        detail.push_str(&format!(", and {} in the environment", places.variables.join(", ")));
+    let variables = places.variables();
+    if !variables.is_empty() {
+        detail.push_str(&format!(", and {} in the environment", variables.join(", ")));
     }
     checks.push(Check::ok("settings", detail));
     #[cfg(feature = "firestore")]
@@ -282,7 +302,7 @@ async fn look_inside(memory: &Memory, places: &Places, args: &Doctor, checks: &m
     let health = memory.health().await;
     let reasons = health.reasons.join("; ");
     checks.push(match health.status {
-        HealthStatus::Healthy => Check::ok("health", "healthy"),
+        HealthStatus::Healthy => Check::ok("health", healthy(&health)),
         HealthStatus::Degraded => {
             Check::warning("health", format!("degraded: {reasons}"), advice(ErrorKind::Unavailable))
         }
@@ -318,6 +338,19 @@ async fn look_inside(memory: &Memory, places: &Places, args: &Doctor, checks: &m
         }
     });
     vectors::tenant(memory, places, &tenant, stats.as_ref().ok(), checks).await;
+}
+
+/// That it is healthy, and how busy, where a limit measures that.
+fn healthy(health: &Health) -> String {
+    let of = |name: &str| {
+        health.details.iter().find(|(key, _)| key.ends_with(name)).map(|(_, value)| value)
+    };
+    match (of("concurrency.saturation"), of("concurrency.limit")) {
+        (Some(share), Some(limit)) => {
+            format!("healthy; {share} of {limit} permits for calls at once in use")
+        }
+        _ => "healthy".to_owned(),
+    }
 }
 
 /// Whether what is stored is whole and agrees with itself.

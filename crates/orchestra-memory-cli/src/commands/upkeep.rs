@@ -132,6 +132,7 @@ pub(crate) async fn stats(
             "store": store.numbers,
             "schema": schema,
             "usage": memory.usage(),
+            "layers": super::layers::json(&memory.layers()),
         }));
     }
     let style = app.output.style();
@@ -172,7 +173,14 @@ pub(crate) async fn stats(
     table(app, &rows)?;
     app.output.line("")?;
     app.output.line(style.bold("what these numbers cost"))?;
-    table(app, &usage::rows(&memory.usage()))
+    table(app, &usage::rows(&memory.usage()))?;
+    let rows = super::layers::rows(&memory.layers());
+    if rows.is_empty() {
+        return Ok(());
+    }
+    app.output.line("")?;
+    app.output.line(style.bold("layers"))?;
+    table(app, &rows)
 }
 
 fn table(app: &mut App, rows: &[(String, String)]) -> Result<()> {

@@ -21,6 +21,7 @@ mod meaning;
 mod model;
 mod output;
 mod queries;
+mod settings;
 mod shapes;
 mod stub;
 mod texts;

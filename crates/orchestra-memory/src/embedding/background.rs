@@ -2,7 +2,7 @@
 //!
 //! It works through a queue of tenants: with each either the memories that were written without a
 //! vector, or, where that is not known or too many, all that the store says lack one. It holds the
-//! memory for the time of one step only, so that the last handle's end is its end.
+//! memory for the time of one step only, and a step ends with the last handle of a caller.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -23,7 +23,7 @@ use futures::executor::block_on;
 use futures::future::{Either, select};
 use memory_core::{Clock as _, Error, ErrorKind, MemoryId, SystemClock, TenantId};
 
-use crate::memory::Inner;
+use crate::memory::{Held, Inner};
 use crate::tenant::{EmbedRun, TenantMemory};
 pub(crate) use queue::Queued;
 use queue::State;
@@ -38,22 +38,17 @@ pub(crate) struct Background {
 /// The runtime that a store's calls are made in, where a store needs one.
 #[derive(Clone, Debug, Default)]
 struct Runtime {
-    #[cfg(feature = "firestore")]
     handle: Option<tokio::runtime::Handle>,
 }
 
 impl Runtime {
     /// That of the caller, if it has one.
     fn current() -> Self {
-        Self {
-            #[cfg(feature = "firestore")]
-            handle: tokio::runtime::Handle::try_current().ok(),
-        }
+        Self { handle: tokio::runtime::Handle::try_current().ok() }
     }
 
     /// Does something within it.
     fn within<T>(&self, work: impl FnOnce() -> T) -> T {
-        #[cfg(feature = "firestore")]
         let _entered = self.handle.as_ref().map(tokio::runtime::Handle::enter);
         work()
     }
@@ -126,6 +121,11 @@ impl Background {
         }
     }
 
+    /// What ends the thread once the callers' last handle is gone.
+    pub(crate) fn ender(&self) -> Ender {
+        Ender(Arc::clone(&self.shared))
+    }
+
     /// Ends the thread, in the middle of a step if need be, and waits for that. What is missing
     /// stays missing.
     pub(crate) async fn stop(&self) {
@@ -144,11 +144,15 @@ impl Background {
     }
 }
 
-/// The last handle is gone: the thread ends by itself, and nobody waits for it.
-impl Drop for Background {
+/// Ends the thread with its own end; nobody waits for it.
+#[derive(Debug)]
+pub(crate) struct Ender(Arc<Shared>);
+
+/// The last handle is gone.
+impl Drop for Ender {
     fn drop(&mut self) {
-        let mut state = self.shared.state();
-        self.shared.end(&mut state);
+        let mut state = self.0.state();
+        self.0.end(&mut state);
     }
 }
 
@@ -253,7 +257,7 @@ fn run(shared: &Shared, memory: &Weak<Inner>) {
 fn step(shared: &Shared, memory: &Weak<Inner>, tenant: &TenantId, mut run: EmbedRun) -> Step {
     let Some(memory) = memory.upgrade() else { return Step::Ended };
     let Some(ended) = shared.begin_step() else { return Step::Ended };
-    let handle = TenantMemory::new(memory, tenant.clone());
+    let handle = TenantMemory::new(Held::of_background(memory), tenant.clone());
     let stepped = {
         let step = std::pin::pin!(handle.embed_step(&mut run));
         match block_on(select(step, ended)) {

@@ -230,13 +230,15 @@ impl Attached {
     /// One call: as many vectors as texts, each of the embedder's space.
     ///
     /// # Errors
-    /// Those of the embedder. `Corrupt`: its answer is not what was asked for.
+    /// Those of the embedder. `Corrupt`: its answer is not what was asked for. `Unavailable`: the
+    /// memory is closed.
     pub(crate) async fn embed(
         &self,
         context: &CallContext,
         texts: &[String],
         purpose: EmbedPurpose,
     ) -> Result<Vec<Vec<f32>>> {
+        self.check_open()?;
         let vectors = self
             .embedder
             .embed(context, texts, purpose)

@@ -3,7 +3,7 @@
 use memory_core::Result;
 use serde::{Deserialize, Serialize};
 
-use super::config;
+use super::refused;
 
 /// Operations that a price is for.
 pub(crate) const PRICED: f64 = 100_000.0;
@@ -95,15 +95,21 @@ impl CostSettings {
     /// Checks every bound.
     ///
     /// # Errors
-    /// `Config`, naming the setting.
+    /// `Config`, naming all that is wrong.
     pub fn validate(&self) -> Result<()> {
+        refused(self.faults())
+    }
+
+    pub(super) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut wrong = |fault: String| faults.push(fault);
         let letters = self.currency.chars().all(|c| c.is_ascii_alphabetic());
         if !letters || !(1..=16).contains(&self.currency.len()) {
-            return Err(config("cost.currency has 1 to 16 letters".to_owned()));
+            wrong("cost.currency has 1 to 16 letters".to_owned());
         }
         let plain = !self.as_of.chars().any(char::is_control) && !self.as_of.trim().is_empty();
         if !plain || self.as_of.chars().count() > 32 {
-            return Err(config("cost.as_of has 1 to 32 characters".to_owned()));
+            wrong("cost.as_of has 1 to 32 characters".to_owned());
         }
         let prices = [
             ("read_price", self.read_price),
@@ -112,7 +118,7 @@ impl CostSettings {
         ];
         for (name, price) in prices {
             if !(0.0..=MOST).contains(&price) {
-                return Err(config(format!("cost.{name} lies in 0 to {MOST}; this is {price}")));
+                wrong(format!("cost.{name} lies in 0 to {MOST}; this is {price}"));
             }
         }
         let budgets = [
@@ -120,21 +126,19 @@ impl CostSettings {
             ("daily_writes", self.daily_writes),
             ("daily_deletes", self.daily_deletes),
         ];
-        if let Some((name, _)) = budgets.iter().find(|(_, budget)| *budget == Some(0)) {
-            return Err(config(format!(
-                "cost.{name} is 1 or more: leave it out where there is no budget"
-            )));
+        for (name, _) in budgets.iter().filter(|(_, budget)| *budget == Some(0)) {
+            wrong(format!("cost.{name} is 1 or more: leave it out where there is no budget"));
         }
         match self.daily_amount {
-            None => Ok(()),
-            Some(amount) if !(amount > 0.0 && amount <= MOST) => Err(config(format!(
+            Some(amount) if !(amount > 0.0 && amount <= MOST) => wrong(format!(
                 "cost.daily_amount is more than 0 and at most {MOST}; this is {amount}"
-            ))),
-            Some(_) if prices.iter().all(|(_, price)| *price == 0.0) => Err(config(
-                "cost.daily_amount needs a price: without one it is never spent".to_owned(),
             )),
-            Some(_) => Ok(()),
+            Some(_) if prices.iter().all(|(_, price)| *price == 0.0) => {
+                wrong("cost.daily_amount needs a price: without one it is never spent".to_owned());
+            }
+            _ => {}
         }
+        faults
     }
 }
 

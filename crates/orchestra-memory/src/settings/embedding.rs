@@ -7,7 +7,7 @@ use memory_core::{EmbeddingSpace, Metric, Result};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{config, in_section, within};
+use super::{config, within};
 
 /// What makes vectors of texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,42 +164,51 @@ impl EmbeddingSettings {
     pub fn space(&self) -> Result<Option<EmbeddingSpace>> {
         let Some(model) = &self.model else { return Ok(None) };
         let Some(dimensions) = self.dimensions else {
-            return Err(wrong("`model` needs `dimensions`, the length of its vectors"));
+            let message = "embedding: `model` needs `dimensions`, the length of its vectors";
+            return Err(config(message.to_owned()));
         };
         EmbeddingSpace::new(model, &self.revision, dimensions, self.metric)
             .map(Some)
-            .map_err(|error| in_section("embedding", &error))
+            .map_err(|error| config(format!("embedding: {}", error.message())))
     }
 
-    pub(super) fn validate(&self) -> Result<()> {
+    pub(super) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut check = |name, value: usize, low, high| {
+            within(&mut faults, name, value as u64, low, high);
+        };
         if let Some(texts) = self.batch_size {
-            within("embedding.batch_size", texts as u64, 1, 1_000)?;
+            check("embedding.batch_size", texts, 1, 1_000);
         }
-        within("embedding.cache_entries", self.cache_entries as u64, 0, 1_000_000)?;
+        check("embedding.cache_entries", self.cache_entries, 0, 1_000_000);
         if let Some(threads) = self.minilm.threads {
-            within("embedding.minilm.threads", threads as u64, 1, 1_024)?;
+            check("embedding.minilm.threads", threads, 1, 1_024);
         }
-        self.http.validate()?;
-        let space = self.space()?;
-        match self.chosen_provider() {
-            Provider::None if space.is_none() && self.dimensions.is_some() => {
-                Err(wrong("`dimensions` needs `model`, whose vectors have this length"))
+        faults.extend(self.http.faults());
+        let space = self.space();
+        let named = self.model.is_some() || self.dimensions.is_some();
+        let wrong = match (self.chosen_provider(), &space) {
+            (_, Err(error)) => Some(error.message().to_owned()),
+            (Provider::None, Ok(None)) if self.dimensions.is_some() => {
+                Some("embedding: `dimensions` needs `model`, whose vectors have this length".into())
             }
-            Provider::None => Ok(()),
-            Provider::Http if space.is_none() => {
-                Err(wrong("the provider `http` needs `model` and `dimensions`"))
+            (Provider::None, _) => None,
+            (Provider::Http, Ok(None)) => {
+                Some("embedding: the provider `http` needs `model` and `dimensions`".into())
             }
-            Provider::Http if self.http.url.is_none() => {
-                Err(wrong("the provider `http` needs `url` in [embedding.http]"))
+            (Provider::Http, _) if self.http.url.is_none() => {
+                Some("embedding: the provider `http` needs `url` in [embedding.http]".into())
             }
-            Provider::Http => Ok(()),
-            provider if self.model.is_some() || self.dimensions.is_some() => Err(wrong(&format!(
-                "the provider `{}` has its own model; leave `model` and `dimensions` out, or set \
-                 the provider `none` for vectors of your own",
+            (Provider::Http, _) => None,
+            (provider, _) if named => Some(format!(
+                "embedding: the provider `{}` has its own model; leave `model` and `dimensions` \
+                 out, or set the provider `none` for vectors of your own",
                 provider.name()
-            ))),
-            _ => Ok(()),
-        }
+            )),
+            _ => None,
+        };
+        faults.extend(wrong);
+        faults
     }
 }
 
@@ -310,16 +319,19 @@ impl Default for HttpEmbeddingSettings {
 }
 
 impl HttpEmbeddingSettings {
-    fn validate(&self) -> Result<()> {
-        within("embedding.http.timeout_ms", self.timeout_ms, 1, 3_600_000)?;
-        within("embedding.http.max_batch", self.max_batch as u64, 1, 2_048)?;
-        within("embedding.http.concurrency", self.concurrency as u64, 1, 64)?;
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut check = |name, value, low, high| within(&mut faults, name, value, low, high);
+        check("embedding.http.timeout_ms", self.timeout_ms, 1, 3_600_000);
+        check("embedding.http.max_batch", self.max_batch as u64, 1, 2_048);
+        check("embedding.http.concurrency", self.concurrency as u64, 1, 64);
         if self.window_bytes > 0 {
-            within("embedding.http.window_bytes", self.window_bytes as u64, 64, 786_432)?;
+            check("embedding.http.window_bytes", self.window_bytes as u64, 64, 786_432);
         }
-        within("bytes of embedding.http.query_prefix", self.query_prefix.len() as u64, 0, 4_096)?;
-        let bytes = self.document_prefix.len() as u64;
-        within("bytes of embedding.http.document_prefix", bytes, 0, 4_096)
+        let bytes = |text: &str| text.len() as u64;
+        check("bytes of embedding.http.query_prefix", bytes(&self.query_prefix), 0, 4_096);
+        check("bytes of embedding.http.document_prefix", bytes(&self.document_prefix), 0, 4_096);
+        faults
     }
 }
 
@@ -373,10 +385,6 @@ impl fmt::Debug for Secret {
     }
 }
 
-fn wrong(message: &str) -> memory_core::Error {
-    config(message.to_owned()).with_context("section", "embedding")
-}
-
 #[cfg(test)]
 mod tests {
     use memory_core::ErrorKind;
@@ -419,8 +427,8 @@ mod tests {
             ("provider = 'auto'\nmodel = 'm'\ndimensions = 3", "`auto` has its own model"),
             ("provider = 'http'", "needs `model` and `dimensions`"),
             ("provider = 'http'\nmodel = 'm'\ndimensions = 3", "needs `url`"),
-            ("model = ''\ndimensions = 3", "section=embedding"),
-            ("model = 'm'\ndimensions = 0", "section=embedding"),
+            ("model = ''\ndimensions = 3", "embedding: "),
+            ("model = 'm'\ndimensions = 0", "embedding: "),
             ("provider = 'magic'", "unknown variant"),
             ("when = 'never'", "unknown variant"),
             ("on_failure = 'x'", "unknown variant"),

@@ -202,6 +202,7 @@ mod tests {
     use super::*;
     use crate::backend::Backend;
     use crate::embedding::Embedding;
+    use crate::layers::{Composer, Layers};
     use crate::ledger::UsageLedger;
     use crate::memory::Memory;
     use crate::new_memory::NewMemory;
@@ -260,14 +261,26 @@ mod tests {
         let mut settings = Settings::default();
         settings.embedding.cache_entries = 0;
         settings.embedding.when = when;
-        let embedding = Embedding::open(&settings.embedding, Some(Arc::new(overtaken)), &clock);
+        let composer = Composer {
+            settings: &settings.layers,
+            clock: clock.clone(),
+            ids: Arc::new(RandomIds),
+            timer: None,
+            recorder: None,
+            own: Vec::new(),
+        };
+        let opened = Embedding::open(&settings.embedding, Some(Arc::new(overtaken)), &composer);
+        let (embedding, around) = opened.unwrap();
+        let backend = Backend::of(store.clone());
+        let layers = Layers { backend: composer.backend(&backend).unwrap(), embedder: around };
         let memory = Memory::compose(
-            Backend::of(store.clone()),
-            Arc::new(settings),
+            backend,
+            layers,
+            Arc::new(settings.clone()),
             clock,
             Arc::new(RandomIds),
             Arc::new(UsageLedger::new()),
-            embedding.unwrap().found(),
+            embedding.found(),
         );
         (memory.unwrap(), store, manual)
     }

@@ -12,6 +12,7 @@ use memory_core::{
     EmbeddingSpace, Error, ErrorKind, Health, HealthStatus, MemoryItem, Metric, Outcome,
     Precondition, Revision, Vectors, Write,
 };
+use orchestra_memory::memory_layers::ApplyLayers;
 use orchestra_memory::{
     AddManyOptions, AddOptions, AddOutcome, Callback, CancelFlag, Change, EmbeddingSettings,
     EraseOptions, ImportOptions, OnConflict, Patch, UpdateOptions,
@@ -340,14 +341,21 @@ fn an_erasure_goes_on_where_its_step_ended_and_needs_a_receipt() {
     assert_eq!((report.erased, report.receipt.bytes_cleared), (30, true));
     assert_eq!(steps.load(Ordering::SeqCst), 3);
 
-    let mut records = MockRecordStore::new();
-    records
-        .expect_erase()
-        .times(1)
-        .returning(|_, _, _| Ok(EraseStep { erased: 0, next: None, receipt: None }));
-    let memory = mock_memory(records, MockStoreMeta::new());
-    let error = block_on(memory.default_tenant().erase_tenant(EraseOptions::new())).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unexpected);
+    // The tenant guard says so, and where there is none, the handle itself.
+    for (apply, kind) in
+        [(ApplyLayers::Auto, ErrorKind::Corrupt), (ApplyLayers::None, ErrorKind::Unexpected)]
+    {
+        let mut records = MockRecordStore::new();
+        records
+            .expect_erase()
+            .times(1)
+            .returning(|_, _, _| Ok(EraseStep { erased: 0, next: None, receipt: None }));
+        let mut settings = plain();
+        settings.layers.apply = apply;
+        let memory = over(mock_backend(records, MockStoreMeta::new()), settings);
+        let erased = block_on(memory.default_tenant().erase_tenant(EraseOptions::new()));
+        assert_eq!(erased.unwrap_err().kind(), kind);
+    }
 }
 
 #[test]

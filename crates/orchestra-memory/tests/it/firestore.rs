@@ -18,7 +18,7 @@ use crate::words::Words;
 const HOST: &str = "FIRESTORE_EMULATOR_HOST";
 
 /// The address of the emulator, or a loud word that the test is skipped.
-fn emulator() -> Option<String> {
+pub(crate) fn emulator() -> Option<String> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if let Some(host) = set(HOST) {
         return Some(host);
@@ -39,7 +39,7 @@ fn url() -> Option<String> {
     Some(format!("firestore://it-{}?emulator={host}", RandomIds.memory_id()))
 }
 
-fn run<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(work: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).enable_all().build().unwrap().block_on(work)
 }

@@ -8,6 +8,7 @@
 
 mod background;
 mod bulk;
+mod closing;
 mod dense;
 mod embedding;
 mod embedding_faults;
@@ -19,6 +20,7 @@ mod firestore;
 mod handles;
 #[cfg(feature = "http")]
 mod http;
+mod layered;
 mod meaning;
 mod missing;
 mod opening;

@@ -6,7 +6,7 @@ use memory_core::{
     Commit, ErrorKind, Filter, IdempotencyKey, MemoryId, Precondition, Vectors, Write,
 };
 
-use crate::conformance::bench::{Bench, item, tenant};
+use crate::conformance::bench::{Bench, item, tenant, text_of};
 use crate::conformance::failure::{CheckResult, Failure, ensure, ensure_eq, refused};
 
 fn put(b: &Bench, id: &str, content: &str, precondition: Precondition) -> CheckResult<Write> {
@@ -238,7 +238,7 @@ pub(crate) async fn resends_take_no_others_work(b: &Bench) -> CheckResult {
         Err(error) if [ErrorKind::AlreadyExists, ErrorKind::Conflict].contains(&error.kind()) => {}
         answer => return Err(Failure::new(format!("a resend over another's item: {answer:?}"))),
     }
-    ensure_eq!(b.there(b.get(&b.ctx, "a").await?)?.content(), "the text of a", "the item");
+    ensure_eq!(b.there(b.get(&b.ctx, "a").await?)?.content(), text_of("a"), "the item");
     // The same commit id in another tenant is another commit.
     let theirs = tenant("other")?;
     let commit = b.commit_of(vec![put(b, "b", "x", Precondition::Absent)?]);

@@ -1,0 +1,13 @@
+//! The layers, from outside.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bulk;
+mod cancel;
+mod conformance;
+mod guard;
+mod limit;
+mod retry;
+mod support;
+mod telemetry;
+mod timeout;

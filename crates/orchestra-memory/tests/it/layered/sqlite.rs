@@ -1,0 +1,100 @@
+//! The embedded store through each layer alone, and through all.
+
+use std::sync::Arc;
+
+use memory_core::ManualClock;
+use memory_core::traits::{
+    ChangeLog, KeywordIndex, LeaseStore, NoLedger, RecordStore, StoreMeta, StoreUpkeep,
+    TenantDirectory, VectorIndex,
+};
+use memory_sqlite::{SqliteSettings, SqliteStore};
+use memory_testkit::{Harness, conformance};
+
+use super::over;
+
+/// A store on a file of its own, on a clock that the checks move.
+struct OnFile {
+    store: Arc<SqliteStore>,
+    clock: Arc<ManualClock>,
+    folder: tempfile::TempDir,
+}
+
+impl OnFile {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(conformance::start()));
+        let mut settings = SqliteSettings::new(folder.path().join("memory.db"));
+        // Small steps, so that erasures and sweeps of a few items take several.
+        settings.erase_batch = 3;
+        let store = SqliteStore::open(settings, clock.clone(), Arc::new(NoLedger)).unwrap();
+        Self { store, clock, folder }
+    }
+}
+
+impl Harness for OnFile {
+    fn records(&self) -> Arc<dyn RecordStore> {
+        self.store.clone()
+    }
+    fn vectors(&self) -> Option<Arc<dyn VectorIndex>> {
+        Some(self.store.clone())
+    }
+    fn keywords(&self) -> Option<Arc<dyn KeywordIndex>> {
+        Some(self.store.clone())
+    }
+    fn changes(&self) -> Option<Arc<dyn ChangeLog>> {
+        Some(self.store.clone())
+    }
+    fn tenants(&self) -> Option<Arc<dyn TenantDirectory>> {
+        Some(self.store.clone())
+    }
+    fn meta(&self) -> Option<Arc<dyn StoreMeta>> {
+        Some(self.store.clone())
+    }
+    fn leases(&self) -> Option<Arc<dyn LeaseStore>> {
+        Some(self.store.clone())
+    }
+    fn upkeep(&self) -> Option<Arc<dyn StoreUpkeep>> {
+        Some(self.store.clone())
+    }
+    fn clock(&self) -> Arc<ManualClock> {
+        self.clock.clone()
+    }
+    fn backup_target(&self) -> Option<String> {
+        Some(self.folder.path().join("backup.db").to_string_lossy().into_owned())
+    }
+}
+
+macro_rules! stamp {
+    ($name:ident) => {
+        memory_testkit::conformance!(
+            $name,
+            async { over(OnFile::new(), super::super::super::$name) },
+            requires = [
+                AtomicCommit,
+                Preconditions,
+                CommitIds,
+                IdempotencyKeys,
+                TypedFilters,
+                Cursors,
+                Projection,
+                Counts,
+                Expiry,
+                Erase,
+                Leases,
+                TenantDirectory,
+                ChangeLog,
+                VectorSearch,
+                KeywordSearch,
+                CoLocated,
+                OnlineBackup,
+            ]
+        );
+    };
+}
+
+stamp!(telemetry);
+stamp!(guard);
+stamp!(retry);
+stamp!(limit);
+stamp!(timeout);
+stamp!(stack);
