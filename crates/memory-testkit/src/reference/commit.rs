@@ -1,7 +1,5 @@
 //! How the reference store commits: check everything, then write everything.
 
-use std::sync::Arc;
-
 use memory_core::traits::ChangeOp;
 use memory_core::{
     CallContext, Commit, CommitReceipt, Delete, Error, ErrorKind, Precondition, Put, Result,
@@ -41,9 +39,9 @@ pub(super) fn commit(
                 WriteResult { id: write.id().clone(), revision, existed: false }
             }
             Plan::Write { existed } => match write {
-                Write::Put(put) => {
-                    apply_put(state, context, commit.id, Arc::unwrap_or_clone(put), existed)
-                }
+                // A copy even where nobody else holds it: so a caller that keeps the commit for
+                // another attempt costs the same as one that does not.
+                Write::Put(put) => apply_put(state, context, commit.id, Put::clone(&put), existed),
                 Write::Delete(delete) => apply_delete(state, context, delete, existed),
             },
         });
