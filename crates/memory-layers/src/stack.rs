@@ -160,6 +160,12 @@ impl Stack {
         self
     }
 
+    /// Whether it sends calls again: then nobody outside of it should.
+    #[must_use]
+    pub fn retries(&self) -> bool {
+        self.retry.is_some()
+    }
+
     /// What it has counted.
     #[must_use]
     pub fn stats(&self) -> StackStats {

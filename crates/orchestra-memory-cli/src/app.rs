@@ -96,7 +96,7 @@ impl App {
     pub(crate) fn new(mut global: Global, cancel: CancelFlag) -> Result<Self> {
         let output = Output::stdout(global.json, global.quiet);
         let environment = Environment::of_process();
-        let metrics = Metrics::new(global.metrics.take())?;
+        let metrics = Metrics::new(global.metrics.take(), global.otlp.take())?;
         Ok(Self { output, cancel, environment, metrics, global, clock: SystemClock::new() })
     }
 

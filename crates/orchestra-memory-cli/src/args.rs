@@ -100,6 +100,12 @@ pub(crate) struct Global {
     /// Only in a build with the feature `prometheus`.
     #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(crate) metrics: Option<PathBuf>,
+    /// Send the figures of the command to this OpenTelemetry collector when it is done, by OTLP
+    /// over HTTP: `http://127.0.0.1:4318`
+    ///
+    /// Only in a build with the feature `otlp`.
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "metrics")]
+    pub(crate) otlp: Option<String>,
 }
 
 /// What to do.

@@ -121,6 +121,11 @@ impl Around {
         self.layers().fold(embedder, |embedder, layer| layer.embedder(embedder))
     }
 
+    /// Whether calls are sent again within.
+    pub(crate) fn retries(&self) -> bool {
+        self.stack.as_ref().is_some_and(Stack::retries)
+    }
+
     fn stats(&self) -> Option<StackStats> {
         self.stack.as_ref().map(Stack::stats)
     }

@@ -65,7 +65,7 @@ pub(crate) struct Inner {
     /// Behind its layers.
     pub(crate) backend: Backend,
     apart: Apart,
-    layers: Layers,
+    pub(crate) layers: Layers,
     pub(crate) searcher: Searcher,
     pub(crate) settings: Arc<Settings>,
     pub(crate) clock: Arc<dyn Clock>,

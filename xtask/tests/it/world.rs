@@ -52,11 +52,16 @@ impl World {
             r#"{{"workspace_members":[],"packages":[],"resolve":{{"nodes":[]}},"target_directory":"{}"}}"#,
             world.path("target").display()
         );
-        // What it is called with beside these is a run of tests or a bench.
+        // What it is called with beside these is a run of tests or a bench; the run that has to leak
+        // does what the test that leaks would do.
         world.script(
             "cargo",
             &format!(
-                "case \"$1 $2\" in\n\
+                "if [ -n \"$ORCHESTRA_MEMORY_TEST_LEAK\" ]; then\n\
+             echo zqxcanarytext > \"$ORCHESTRA_MEMORY_TEST_TRACES/outputs.xml\"\n\
+             echo zqxcanarytext > \"$ORCHESTRA_MEMORY_TEST_TRACES/1.trace\"\n\
+             exit 0\nfi\n\
+             case \"$1 $2\" in\n\
              'metadata '*) echo '{metadata}' ;;\n\
              'nextest --version') ;;\n\
              *) echo \"$1 $2: host=$FIRESTORE_EMULATOR_HOST why=$ORCHESTRA_FIRESTORE jar=$ORCHESTRA_FIRESTORE_EMULATOR_JAR\" >> '{}'\n\

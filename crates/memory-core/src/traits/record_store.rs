@@ -81,7 +81,10 @@ pub trait RecordStore: Send + Sync + Debug {
     ///   finds nothing has succeeded, and where a later writer has covered it the answer is a
     ///   `Conflict` that says so. What cannot be seen cannot be told: a put without a precondition
     ///   whose every record has been overwritten since is done again, as the last writer, and a
-    ///   create whose record has been deleted since creates it again.
+    ///   create whose record has been deleted since creates it again. A failure of a commit with
+    ///   `resend` tells what this attempt met: whether an earlier one took effect stays unknown to
+    ///   whoever sent it. An attempt that its caller gave up on may take effect later, after
+    ///   writes that were acknowledged meanwhile; who cannot bear that names a revision.
     /// - Ordering: commits of a tenant take effect in the order of their positions.
     ///
     /// # Errors

@@ -90,6 +90,64 @@ fn figures_are_written_where_the_build_has_them() {
 }
 
 #[test]
+fn figures_are_sent_where_the_build_can() {
+    let world = World::new();
+    world.add("a", "one");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    if !cfg!(feature = "otlp") {
+        let run = world.run(&["list", "--otlp", &address]);
+        assert_eq!(run.code, 8, "{run:?}");
+        assert!(run.err.contains("feature `otlp`"), "{run:?}");
+        return;
+    }
+    let (requests, seen) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = requests.send(collect(&mut stream.unwrap()));
+        }
+    });
+    let run = world.run(&["list", "--otlp", &address]);
+    assert_eq!(run.code, 0, "{run:?}");
+    let seen: Vec<_> = seen.try_iter().collect();
+    let figures = seen.iter().find(|(path, _)| path == "/v1/metrics").expect("figures");
+    let holds = |name: &str| figures.1.windows(name.len()).any(|part| part == name.as_bytes());
+    assert!(holds("db.client.operation.duration") && holds("sqlite"));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let away = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    let run = world.run(&["list", "--otlp", &away]);
+    assert!(run.code != 0 && run.err.contains("collector"), "{run:?}");
+}
+
+/// Takes one request of HTTP in and answers it: its path and body.
+fn collect(stream: &mut std::net::TcpStream) -> (String, Vec<u8>) {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut length = 0;
+    loop {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    stream.write_all(answer).unwrap();
+    (path, body)
+}
+
+#[test]
 fn stats_tell_what_the_layers_counted() {
     let world = World::new();
     world.add("a", "one");

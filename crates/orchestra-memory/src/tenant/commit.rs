@@ -17,7 +17,7 @@ use super::vectors::{Made, Stance};
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) error: Error,
-    /// Whether it had been sent twice: a conflict then says that a later writer may have covered
+    /// Whether it had been sent more than once, an earlier time with an unknown outcome: a conflict then says that a later writer may have covered
     /// what it did, and nothing may be built on having lost.
     pub(super) resent: bool,
 }
@@ -223,8 +223,9 @@ impl TenantMemory {
         }
     }
 
-    /// Sends a commit. If its outcome is unknown, it is sent once more under the same id, so that
-    /// the store can recognise its own work. What is unknown after that is reported as unknown.
+    /// Sends a commit. If its outcome is unknown and no layer within sends calls again, it is sent
+    /// once more under the same id, so that the store can recognise its own work. What is unknown
+    /// after that is reported as unknown.
     pub(super) async fn send(
         &self,
         context: &CallContext,
@@ -239,8 +240,10 @@ impl TenantMemory {
             }
             Err(error) => error,
         };
-        if error.outcome() == Outcome::NotApplied {
-            return Err(Refused { error, resent: false });
+        if error.outcome() == Outcome::NotApplied || self.inner().layers.backend.retries() {
+            // Unknown after a layer's attempts: one of them may have succeeded.
+            let resent = error.outcome() == Outcome::Unknown;
+            return Err(Refused { error, resent });
         }
         match records.commit(context, commit.resent()).await {
             Ok(receipt) => {
@@ -252,14 +255,9 @@ impl TenantMemory {
     }
 }
 
-/// What the failure of a second attempt says of both.
+/// What the failure of a second attempt says of both: its kind stands, and whether the first one
+/// took effect is as unknown as before. A precondition that fails may fail on the first attempt's
+/// own work that somebody else has changed since, or deleted and made again.
 pub(super) fn after_resend(error: Error) -> Error {
-    let error = error.with_context("sent", "twice");
-    // The store looked and decided only where it names a precondition; any other failure of the
-    // second attempt says nothing about the first.
-    let decided = matches!(
-        error.kind(),
-        ErrorKind::AlreadyExists | ErrorKind::NotFound | ErrorKind::InvalidInput
-    );
-    if decided { error } else { error.with_unknown_outcome() }
+    error.with_context("sent", "twice").with_unknown_outcome()
 }

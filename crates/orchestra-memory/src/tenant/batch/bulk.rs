@@ -136,7 +136,8 @@ impl TenantMemory {
                 refused.is_some_and(|refused| refused.error.outcome() == Outcome::Unknown)
             })
             .collect();
-        if !lost.is_empty() {
+        // Where a layer within sends calls again, it has done so.
+        if !lost.is_empty() && !self.inner().layers.backend.retries() {
             let again: Vec<Write> = lost.iter().map(|at| writes[*at].clone()).collect();
             // Where the store takes none of them, the first answers stand.
             if let Ok(second) = bulk.write_many(context, id, again, true, &NoObserver).await {
@@ -184,6 +185,10 @@ fn answers(
         let message = "the store answered another number of writes than it was given";
         return Err(Error::new(ErrorKind::Unexpected, message).with_unknown_outcome());
     }
-    let refused = |error| Refused { error, resent: false };
+    // Unknown after a layer's attempts: one of them may have succeeded.
+    let refused = |error: Error| {
+        let resent = error.outcome() == Outcome::Unknown;
+        Refused { error, resent }
+    };
     Ok(given.into_iter().map(|answer| answer.map_err(refused)).collect())
 }
