@@ -90,9 +90,9 @@ operations! {
     Renew, "renew", Idempotent;
     /// [`memory_core::traits::LeaseStore::release`].
     Release, "release", Idempotent;
-    /// [`memory_core::traits::LeaseStore::set_write_fence`]: setting what stands changes nothing,
-    /// and an older token than the one that stands is refused.
-    SetWriteFence, "set_write_fence", Idempotent;
+    /// [`memory_core::traits::LeaseStore::set_write_fence`]: somebody else may have set and lifted
+    /// a newer one meanwhile, and a second time would fence anew, or lift what is theirs.
+    SetWriteFence, "set_write_fence", Once;
     /// [`memory_core::traits::TenantDirectory::list_tenants`].
     ListTenants, "list_tenants", Read;
     /// [`memory_core::traits::StoreMeta::schema`].

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use memory_core::{Clock, Error, ErrorKind, Health, IdSource, Outcome, Result, Timer};
+use memory_core::{Clock, Deadline, Error, ErrorKind, Health, IdSource, Outcome, Result, Timer};
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Answer;
@@ -224,6 +224,11 @@ impl RetryLayer {
         let state = &*self.state;
         if !error.is_retryable() {
             return Err(GiveUp::NotRetryable);
+        }
+        // A caller who had no time left says nothing about the back end.
+        let is_late = |by: Deadline| by.remaining(state.clock.monotonic()).is_zero();
+        if error.kind() == ErrorKind::Timeout && call.deadline().is_some_and(is_late) {
+            return Err(GiveUp::Deadline);
         }
         let allowed = state.budget.fail();
         if unknown && call.operation.safety() == Safety::Once {

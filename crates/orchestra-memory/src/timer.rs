@@ -108,10 +108,14 @@ impl Shared {
             let now = self.clock.monotonic();
             let wait = match state.sleepers.first_key_value() {
                 Some(((until, _), _)) if *until <= now => {
-                    if let Some((_, waker)) = state.sleepers.pop_first() {
+                    let due = state.sleepers.pop_first();
+                    // Without the lock: who is woken may end another wait at once.
+                    drop(state);
+                    if let Some((_, waker)) = due {
                         // Whoever slept may have gone.
                         let _ = waker.send(());
                     }
+                    state = self.state();
                     continue;
                 }
                 Some(((until, _), _)) => until.saturating_sub(now).min(MOST_WAIT),
@@ -120,7 +124,9 @@ impl Shared {
             let waited = self.changed.wait_timeout(state, wait);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.sleepers.clear();
+        let left = std::mem::take(&mut state.sleepers);
+        drop(state);
+        drop(left);
     }
 }
 

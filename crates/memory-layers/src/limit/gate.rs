@@ -268,10 +268,13 @@ impl Permit<'_> {
         let sign = match answer {
             Ok(_) => self.timed(now, |class, seconds| Sign::Served { class, seconds }),
             Err(error) => match error.kind() {
-                ErrorKind::RateLimited
-                | ErrorKind::Overloaded
-                | ErrorKind::Unavailable
-                | ErrorKind::Timeout => Sign::Refused,
+                ErrorKind::RateLimited | ErrorKind::Overloaded | ErrorKind::Unavailable => {
+                    Sign::Refused
+                }
+                // The caller may have had little time: it counts by how long it took.
+                ErrorKind::Timeout => {
+                    self.timed(now, |class, seconds| Sign::GivenUp { class, seconds })
+                }
                 // Many of these never reached the back end.
                 _ => Sign::None,
             },

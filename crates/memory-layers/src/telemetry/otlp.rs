@@ -71,8 +71,8 @@ impl Default for OtlpSettings {
 
 impl fmt::Debug for OtlpSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A password in an address is a fault, and not shown for that.
-        let shown = if self.endpoint.contains('@') { "(hidden)" } else { &self.endpoint };
+        // A password or a key in an address is a fault, and not shown for that.
+        let shown = if self.endpoint.contains(['@', '?']) { "(hidden)" } else { &self.endpoint };
         f.debug_struct("OtlpSettings")
             .field("endpoint", &shown)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
@@ -88,26 +88,28 @@ impl OtlpSettings {
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        within(&mut faults, "telemetry.otlp.interval_ms", self.interval_ms, 100, 3_600_000);
-        within(&mut faults, "telemetry.otlp.timeout_ms", self.timeout_ms, 100, 4_000);
+        within(&mut faults, "otlp.interval_ms", self.interval_ms, 100, 3_600_000);
+        within(&mut faults, "otlp.timeout_ms", self.timeout_ms, 100, 4_000);
         if self.service_name.is_empty() {
-            faults.push("telemetry.otlp.service_name is empty; name the service".to_owned());
+            faults.push("otlp.service_name is empty; name the service".to_owned());
         }
         if self.endpoint.contains('@') {
+            faults
+                .push("otlp.endpoint holds a user or a password; put it into a header".to_owned());
+        } else if !client::is_address(&self.endpoint) {
+            // The address is not repeated: it may hold a key.
             faults.push(
-                "telemetry.otlp.endpoint holds a user or a password; put it into a header"
+                "otlp.endpoint is an http:// or https:// address of a host, perhaps a port and a \
+                 path, and nothing behind it"
                     .to_owned(),
             );
-        } else if !client::is_address(&self.endpoint) {
-            faults.push(format!(
-                "telemetry.otlp.endpoint is an http:// or https:// address; this is {}",
-                self.endpoint
-            ));
         }
         let names = self.headers.iter().filter(|(name, value)| !client::is_header(name, value));
-        faults.extend(names.map(|(name, _)| {
-            format!("telemetry.otlp.headers holds `{name}`, which is no header of HTTP")
-        }));
+        faults.extend(
+            names.map(|(name, _)| {
+                format!("otlp.headers holds `{name}`, which is no header of HTTP")
+            }),
+        );
         faults
     }
 }
@@ -222,7 +224,7 @@ impl Otlp {
         }
         Err(Error::new(
             ErrorKind::Unavailable,
-            "the collector did not take the last telemetry; see telemetry.otlp.endpoint",
+            "the collector did not take the last telemetry; see otlp.endpoint",
         ))
     }
 }
@@ -241,7 +243,7 @@ fn once() -> RetryPolicy {
 
 /// Without the library's text, which may repeat the address.
 fn refused() -> Error {
-    Error::new(ErrorKind::Config, "telemetry.otlp.endpoint is refused; name http://HOST:PORT")
+    Error::new(ErrorKind::Config, "otlp.endpoint is refused; name http://HOST:PORT")
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ fn an_unknown_outcome_stays_unknown_whatever_comes_after() {
     }
     // A refusal of a resend keeps its kind, and does not say that no earlier attempt was applied.
     for kind in [ErrorKind::Conflict, ErrorKind::AlreadyExists, ErrorKind::PermissionDenied] {
-        for operation in [Operation::Commit, Operation::SetWriteFence] {
+        for operation in [Operation::Commit, Operation::VectorUpsert] {
             let script = |first| vec![Err(first), Err(Error::new(kind, "scripted"))];
             let error =
                 default_world().run(&call(operation, &context), script(lost())).unwrap_err();

@@ -107,6 +107,8 @@ impl Reading {
                 Ok(()) => drop(self.values.insert(path, (value, SettingSource::File))),
                 Err(message) => {
                     let line = line_of(spanned.get_ref(), &path, text);
+                    // A file holds passwords as well: what is wanted is said, not what is there.
+                    let message = format!("{}: {}", path.join("."), wanted(&message));
                     let fault = format!("the settings are malformed at line {line}: {message}");
                     self.faults.push(fault);
                     self.spoiled.extend(path.into_iter().next());
@@ -158,6 +160,11 @@ impl Reading {
             self.spoiled.extend(path.into_iter().next());
             return Ok(());
         };
+        if let Some((_, SettingSource::Variable(other))) = self.values.get(&path) {
+            let fault = format!("the variables `{other}` and `{shown}` name one setting");
+            self.faults.push(fault);
+            return Ok(());
+        }
         match taken(&path, value) {
             Ok(value) => {
                 self.values.insert(path, (value, SettingSource::Variable(shown)));
@@ -179,8 +186,9 @@ impl Reading {
             sources.insert(path.join("."), source);
             put(&mut table, &path, value);
         }
-        let settings = settings_of(&table)
-            .map_err(|error| config(format!("the settings are malformed: {}", error.message())))?;
+        let settings = settings_of(&table).map_err(|error| {
+            config(format!("the settings are malformed: {}", wanted(error.message())))
+        })?;
         for (section, faults) in settings.faults_by_section() {
             // What goes wrong without a value that was left out need not be wrong with it.
             if !self.spoiled.contains(section) {
@@ -492,6 +500,25 @@ mod tests {
         let name = "ORCHESTRA_MEMORY__FIRESTORE__FILTER_KEYS";
         let settings = Settings::from_toml_str_and_env("", [(name, "{ topic = 'text' }")]).unwrap();
         assert_eq!(settings.firestore.filter_keys.len(), 1);
+    }
+
+    #[test]
+    fn what_a_file_holds_is_not_repeated_and_one_setting_has_one_variable() {
+        let none = Vec::<(String, String)>::new;
+        for text in [
+            "[embedding]\nprovider = 'sk-secret'",
+            "[embedding.http]\ntimeout_ms = 'sk-secret'",
+            "[embedding.http]\nsend_dimensions = 'sk-secret, expected u8'",
+        ] {
+            let error = read(text, none()).unwrap_err().to_string();
+            assert!(error.contains("line 2: embedding.") && error.contains("expected"), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+        let name = |tail: &str| (format!("{ENV_PREFIX}{tail}"), "7".to_owned());
+        let twice = vec![name("WRITE__BATCH_SIZE"), name("write__batch_size")];
+        let error = read("", twice).unwrap_err().to_string();
+        assert!(error.contains("name one setting"), "{error}");
+        assert!(read("", vec![name("WRITE__BATCH_SIZE")]).is_ok());
     }
 
     #[test]
