@@ -93,6 +93,26 @@ impl Write {
         }
     }
 
+    /// Checks that its precondition makes sense for what it does: vectors are kept under a revision
+    /// only, and nothing absent is deleted.
+    ///
+    /// # Errors
+    /// `InvalidInput`.
+    pub fn validate_precondition(&self) -> Result<()> {
+        match self {
+            Self::Put(put)
+                if put.vectors == Vectors::Keep
+                    && !matches!(put.precondition, Precondition::Revision(_)) =>
+            {
+                Err(Error::invalid("vectors are kept only under a revision precondition"))
+            }
+            Self::Delete(delete) if delete.precondition == Precondition::Absent => {
+                Err(Error::invalid("a delete of what must be absent"))
+            }
+            Self::Put(_) | Self::Delete(_) => Ok(()),
+        }
+    }
+
     /// Its precondition.
     #[must_use]
     pub fn precondition(&self) -> &Precondition {
@@ -203,22 +223,12 @@ impl Commit {
                         Vectors::Replace(vectors) => {
                             bytes += vectors.values().map(|v| v.len() * 4).sum::<usize>();
                         }
-                        Vectors::Keep => {
-                            if !matches!(put.precondition, Precondition::Revision(_)) {
-                                return Err(at(Error::invalid(
-                                    "vectors are kept only under a revision precondition",
-                                )));
-                            }
-                        }
+                        Vectors::Keep => {}
                     }
                 }
-                Write::Delete(delete) => {
-                    bytes += 64;
-                    if delete.precondition == Precondition::Absent {
-                        return Err(at(Error::invalid("a delete of what must be absent")));
-                    }
-                }
+                Write::Delete(_) => bytes += 64,
             }
+            write.validate_precondition().map_err(at)?;
         }
         if bytes > COMMIT_BYTES {
             return Err(Error::invalid(format!(

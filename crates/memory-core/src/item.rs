@@ -317,15 +317,24 @@ impl MemoryItem {
         self
     }
 
+    /// Checks that it belongs to somebody: the part of [`MemoryItem::validate`] that reads no content.
+    ///
+    /// # Errors
+    /// `InvalidInput`: neither user nor agent.
+    pub fn validate_owner(&self) -> Result<()> {
+        if self.user_id.is_none() && self.agent_id.is_none() {
+            return Err(Error::invalid("an item needs a user_id or an agent_id"));
+        }
+        Ok(())
+    }
+
     /// Checks everything that the type system does not.
     ///
     /// # Errors
     /// `InvalidInput`, naming the field: neither user nor agent, content or author too long,
     /// payload too large or too deep, metadata beyond its limits, importance outside [0, 1].
     pub fn validate(&self) -> Result<()> {
-        if self.user_id.is_none() && self.agent_id.is_none() {
-            return Err(Error::invalid("an item needs a user_id or an agent_id"));
-        }
+        self.validate_owner()?;
         check_content(&self.content)?;
         if let Some(author) = &self.author {
             check_name("author", author, AUTHOR_BYTES)?;

@@ -43,6 +43,10 @@ pub const METADATA_LIST: usize = 100;
 pub const METADATA_BYTES: usize = 32 * 1024;
 /// Most items of a page.
 pub const PAGE: u32 = 1_000;
+/// Most expired items that one sweep removes.
+pub const SWEEP: u32 = 10_000;
+/// Most entries of one read of a change log.
+pub const CHANGES: u32 = 10_000;
 /// Most writes of one commit.
 pub const COMMIT_WRITES: usize = 2_000;
 /// Most bytes of content, payload, metadata and vectors in one commit.

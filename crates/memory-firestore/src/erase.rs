@@ -12,6 +12,7 @@ mod token;
 use std::collections::HashMap;
 
 use googleapis_tonic_google_firestore_v1::google::firestore::v1 as proto;
+use memory_core::limits::SWEEP;
 use memory_core::traits::{EraseReceipt, EraseScope, EraseStep, EraseToken, SweepStep};
 use memory_core::{CallContext, Error, ErrorKind, Result};
 use proto::value::ValueType;
@@ -25,9 +26,6 @@ use crate::query;
 use crate::store::FirestoreStore;
 use crate::wire::{Call, Entries, Found, Refused, Write};
 use token::{Phase, Place};
-
-/// Most items of one sweep, as the trait says.
-const SWEEP: u32 = 10_000;
 
 /// What a part of an erasure did.
 struct Part {

@@ -13,9 +13,10 @@ mod state;
 use std::fmt;
 use std::sync::Arc;
 
-use memory_core::{Clock, Error, ErrorKind, Health, HealthStatus, Result, Timer};
+use memory_core::{Clock, Health, HealthStatus, Result, Timer};
 
 use crate::answer::Answer;
+use crate::bounds::refused;
 use crate::policy::{Attempt, Call, Policy};
 use gate::Gate;
 pub use settings::LimitSettings;
@@ -62,10 +63,7 @@ impl ConcurrencyLimitLayer {
         clock: Arc<dyn Clock>,
         timer: Arc<dyn Timer>,
     ) -> Result<Self> {
-        let faults = settings.faults();
-        if !faults.is_empty() {
-            return Err(Error::new(ErrorKind::Config, faults.join("; ")));
-        }
+        refused(&settings.faults())?;
         Ok(Self { gate: Arc::new(Gate::new(settings, clock, timer)) })
     }
 

@@ -19,7 +19,7 @@ use memory_core::{Clock, Deadline, Error, ErrorKind, Health, IdSource, Outcome, 
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Answer;
-use crate::bounds::within;
+use crate::bounds::{refused, within};
 use crate::operation::Safety;
 use crate::policy::{Attempt, Call, Policy};
 use budget::Budget;
@@ -183,10 +183,7 @@ impl RetryLayer {
         timer: Arc<dyn Timer>,
         ids: Arc<dyn IdSource>,
     ) -> Result<Self> {
-        let faults = settings.faults();
-        if !faults.is_empty() {
-            return Err(Error::new(ErrorKind::Config, faults.join("\n")));
-        }
+        refused(&settings.faults())?;
         let budget = Budget::new(settings.budget, settings.budget_per_success);
         let counters = Counters::default();
         Ok(Self { state: Arc::new(State { settings, clock, timer, ids, budget, counters }) })

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use memory_core::limits::CHANGES;
 use memory_core::traits::{Change, ChangeBatch, ChangeOp, ChangePosition, TenantPage};
 use memory_core::{CallContext, ConsumerName, Error, MemoryId, Result, TenantId};
 use rusqlite::{Connection, params};
@@ -12,9 +13,6 @@ use crate::read::snapshot;
 use crate::rows::{self, Op, execute, value};
 use crate::writer::WriteTxn;
 
-/// Most entries of one read, as the trait says.
-const MOST: u32 = 10_000;
-
 /// Entries of a tenant's log after a position.
 pub(crate) fn read(
     connection: &Connection,
@@ -22,8 +20,8 @@ pub(crate) fn read(
     after: ChangePosition,
     limit: u32,
 ) -> Result<ChangeBatch> {
-    if limit == 0 || limit > MOST {
-        return Err(Error::invalid(format!("a read of changes takes 1 to {MOST} entries")));
+    if limit == 0 || limit > CHANGES {
+        return Err(Error::invalid(format!("a read of changes takes 1 to {CHANGES} entries")));
     }
     let after = i64::try_from(after.0).unwrap_or(i64::MAX);
     snapshot(connection, || {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
+use memory_core::limits::SWEEP;
 use memory_core::traits::{
     EraseReceipt, EraseScope, EraseStep, EraseToken, IndexHits, KeywordEntry, KeywordIndex,
     KeywordQuery, Ledger, RecordStore, SweepStep, UpsertOutcome, Usage, VectorEntry, VectorIndex,
@@ -30,9 +31,6 @@ use crate::settings::{SqliteSettings, Synchronous};
 use crate::syncs::LogSettings;
 use crate::writer::{WriteTxn, Writer, WriterCounters, WriterSettings};
 use crate::{BACKEND, apply, erase, meta, missing, open, read, search, upkeep, vectors};
-
-/// Most items of one sweep, as the trait says.
-const SWEEP: u32 = 10_000;
 
 /// One SQLite file as a store of records, vectors and keywords.
 ///

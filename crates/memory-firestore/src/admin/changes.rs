@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use googleapis_tonic_google_firestore_v1::google::firestore::v1 as proto;
+use memory_core::limits::CHANGES;
 use memory_core::traits::{ChangeBatch, ChangeLog, ChangePosition};
 use memory_core::{CallContext, ConsumerName, Error, Result, TenantId};
 use proto::value::ValueType;
@@ -20,8 +21,6 @@ use crate::names::{decode, last};
 use crate::store::FirestoreStore;
 use crate::wire::{Call, Found, Refused, Write};
 
-/// Most changes of one read, as the trait says.
-const MOST: u32 = 10_000;
 /// Entries of one request.
 const PAGE: usize = 300;
 /// Entries that one commit drops: with the commit's other writes below the former limit of 500.
@@ -100,8 +99,8 @@ impl FirestoreStore {
         after: ChangePosition,
         limit: u32,
     ) -> Result<ChangeBatch> {
-        if limit == 0 || limit > MOST {
-            return Err(Error::invalid(format!("a read of changes takes 1 to {MOST} entries")));
+        if limit == 0 || limit > CHANGES {
+            return Err(Error::invalid(format!("a read of changes takes 1 to {CHANGES} entries")));
         }
         let parent = self.names.tenant(tenant);
         let most = usize::try_from(limit).unwrap_or(usize::MAX);

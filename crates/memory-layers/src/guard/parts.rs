@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use memory_core::limits::{FETCH_IDS, PAGE};
+use memory_core::limits::{CHANGES, FETCH_IDS, PAGE};
 use memory_core::traits::{
     BackupReport, BulkObserver, BulkWriter, ChangeBatch, ChangeLog, ChangePosition, EmbedPurpose,
     Embedder, FencingToken, Lease, LeaseStore, SchemaInfo, StoreKey, StoreMeta, StoreStats,
@@ -20,9 +20,6 @@ use super::{GuardRule, Guarded};
 use crate::operation::Operation;
 use crate::policy::rows;
 
-/// Most entries of one read of a change log, as [`ChangeLog::read_changes`] has it.
-const CHANGES: usize = 10_000;
-
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl ChangeLog for Guarded<dyn ChangeLog> {
@@ -34,7 +31,7 @@ impl ChangeLog for Guarded<dyn ChangeLog> {
     ) -> Result<ChangeBatch> {
         const OPERATION: Operation = Operation::ReadChanges;
         self.guard.admit(OPERATION, context)?;
-        self.guard.within(OPERATION, "the limit", rows(limit), 1, CHANGES)?;
+        self.guard.within(OPERATION, "the limit", rows(limit), 1, rows(CHANGES))?;
         let batch = self.inner.read_changes(context, after, limit).await?;
         let positions = batch.changes.iter().map(|change| &change.position);
         self.guard.ascending(OPERATION, Some(&after), limit, positions)?;

@@ -1,19 +1,16 @@
 //! The guard around a store of record.
 
 use async_trait::async_trait;
-use memory_core::limits::{COMMIT_WRITES, FETCH_IDS};
+use memory_core::limits::{COMMIT_WRITES, FETCH_IDS, SWEEP};
 use memory_core::traits::{EraseScope, EraseStep, EraseToken, RecordStore, SweepStep};
 use memory_core::{
-    CallContext, Capabilities, Commit, CommitReceipt, Error, Filter, Health, MemoryId, MemoryItem,
-    Page, Precondition, Projection, Query, Result, Vectors, Write,
+    CallContext, Capabilities, Commit, CommitReceipt, Filter, Health, MemoryId, MemoryItem, Page,
+    Projection, Query, Result, Write,
 };
 
 use super::{GuardRule, Guarded};
 use crate::operation::Operation;
 use crate::policy::rows;
-
-/// Most items of one step of a sweep, as [`RecordStore::sweep_expired`] has it.
-const SWEEP: usize = 10_000;
 
 /// What of [`Commit::validate`] needs no look at content: the rest is the store's.
 ///
@@ -21,22 +18,14 @@ const SWEEP: usize = 10_000;
 /// `InvalidInput`, naming the write by its place.
 pub(super) fn check_writes(writes: &[Write]) -> Result<()> {
     for (place, write) in writes.iter().enumerate() {
-        let fault = match write {
-            Write::Put(put)
-                if put.vectors == Vectors::Keep
-                    && !matches!(put.precondition, Precondition::Revision(_)) =>
-            {
-                "vectors are kept only under a revision precondition"
-            }
-            Write::Put(put) if put.item.user_id.is_none() && put.item.agent_id.is_none() => {
-                "an item needs a user_id or an agent_id"
-            }
-            Write::Delete(delete) if delete.precondition == Precondition::Absent => {
-                "a delete of what must be absent"
-            }
-            Write::Put(_) | Write::Delete(_) => continue,
+        let owner = match write {
+            Write::Put(put) => put.item.validate_owner(),
+            Write::Delete(_) => Ok(()),
         };
-        return Err(Error::invalid(fault).with_context("write", place.to_string()));
+        write
+            .validate_precondition()
+            .and(owner)
+            .map_err(|error| error.with_context("write", place.to_string()))?;
     }
     Ok(())
 }
@@ -94,7 +83,7 @@ impl RecordStore for Guarded<dyn RecordStore> {
         const OPERATION: Operation = Operation::SweepExpired;
         self.guard.admit(OPERATION, context)?;
         let asked = rows(limit);
-        self.guard.within(OPERATION, "the limit of a sweep", asked, 1, SWEEP)?;
+        self.guard.within(OPERATION, "the limit of a sweep", asked, 1, rows(SWEEP))?;
         let step = self.inner.sweep_expired(context, limit).await?;
         self.guard.holds(OPERATION, GuardRule::Limit, step.removed <= u64::from(limit))?;
         Ok(step)

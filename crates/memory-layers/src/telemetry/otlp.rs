@@ -27,7 +27,7 @@ use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::SharedRecorder;
-use crate::bounds::within;
+use crate::bounds::{self, within};
 use bridge::Bridge;
 use client::Client;
 
@@ -137,10 +137,7 @@ impl Otlp {
     /// # Errors
     /// `Config`: all values that are out of their ranges, or an address that no request can go to.
     pub fn start(settings: &OtlpSettings) -> Result<Self> {
-        let faults = settings.faults();
-        if !faults.is_empty() {
-            return Err(Error::new(ErrorKind::Config, faults.join("; ")));
-        }
+        bounds::refused(&settings.faults())?;
         let timeout = Duration::from_millis(settings.timeout_ms);
         let client = Client::new(timeout);
         let headers: HashMap<_, _> = settings.headers.clone().into_iter().collect();

@@ -45,6 +45,47 @@ pub trait Harness: Send + Sync {
     }
 }
 
+/// The parts of a [`Harness`] whose store, an `Arc` in its field `store`, is every part but the
+/// keyword index: for the body of its `impl`.
+#[macro_export]
+macro_rules! one_store {
+    () => {
+        fn records(&self) -> ::std::sync::Arc<dyn $crate::__core::traits::RecordStore> {
+            ::std::sync::Arc::clone(&self.store) as _
+        }
+        fn vectors(
+            &self,
+        ) -> ::std::option::Option<::std::sync::Arc<dyn $crate::__core::traits::VectorIndex>> {
+            ::std::option::Option::Some(::std::sync::Arc::clone(&self.store) as _)
+        }
+        fn changes(
+            &self,
+        ) -> ::std::option::Option<::std::sync::Arc<dyn $crate::__core::traits::ChangeLog>> {
+            ::std::option::Option::Some(::std::sync::Arc::clone(&self.store) as _)
+        }
+        fn tenants(
+            &self,
+        ) -> ::std::option::Option<::std::sync::Arc<dyn $crate::__core::traits::TenantDirectory>> {
+            ::std::option::Option::Some(::std::sync::Arc::clone(&self.store) as _)
+        }
+        fn meta(
+            &self,
+        ) -> ::std::option::Option<::std::sync::Arc<dyn $crate::__core::traits::StoreMeta>> {
+            ::std::option::Option::Some(::std::sync::Arc::clone(&self.store) as _)
+        }
+        fn leases(
+            &self,
+        ) -> ::std::option::Option<::std::sync::Arc<dyn $crate::__core::traits::LeaseStore>> {
+            ::std::option::Option::Some(::std::sync::Arc::clone(&self.store) as _)
+        }
+        fn upkeep(
+            &self,
+        ) -> ::std::option::Option<::std::sync::Arc<dyn $crate::__core::traits::StoreUpkeep>> {
+            ::std::option::Option::Some(::std::sync::Arc::clone(&self.store) as _)
+        }
+    };
+}
+
 impl Harness for Box<dyn Harness> {
     fn records(&self) -> Arc<dyn RecordStore> {
         (**self).records()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use memory_core::limits::CHANGES;
 use memory_core::traits::{
     BackupReport, ChangeBatch, ChangeLog, ChangePosition, StoreStats, StoreUpkeep, TenantDirectory,
     TenantPage, TenantStats, VerifyReport,
@@ -20,7 +21,7 @@ impl ChangeLog for ReferenceStore {
         limit: u32,
     ) -> Result<ChangeBatch> {
         let state = self.enter(context)?;
-        check_limit(limit, 10_000)?;
+        check_limit(limit, CHANGES)?;
         let Some(tenant) = state.tenant(&context.tenant) else {
             return Ok(ChangeBatch::default());
         };

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use memory_core::traits::{
-    ChangeLog, KeywordIndex, LeaseStore, RecordStore, StoreMeta, StoreUpkeep, TenantDirectory,
-    VectorIndex,
-};
+use memory_core::traits::KeywordIndex;
 use memory_core::{Clock, ManualClock};
 
 use super::ReferenceStore;
@@ -52,28 +49,8 @@ impl Default for ReferenceHarness {
 }
 
 impl Harness for ReferenceHarness {
-    fn records(&self) -> Arc<dyn RecordStore> {
-        self.store()
-    }
-    fn vectors(&self) -> Option<Arc<dyn VectorIndex>> {
-        Some(self.store())
-    }
+    crate::one_store!();
     fn keywords(&self) -> Option<Arc<dyn KeywordIndex>> {
-        Some(self.store())
-    }
-    fn changes(&self) -> Option<Arc<dyn ChangeLog>> {
-        Some(self.store())
-    }
-    fn tenants(&self) -> Option<Arc<dyn TenantDirectory>> {
-        Some(self.store())
-    }
-    fn meta(&self) -> Option<Arc<dyn StoreMeta>> {
-        Some(self.store())
-    }
-    fn leases(&self) -> Option<Arc<dyn LeaseStore>> {
-        Some(self.store())
-    }
-    fn upkeep(&self) -> Option<Arc<dyn StoreUpkeep>> {
         Some(self.store())
     }
     fn clock(&self) -> Arc<ManualClock> {

@@ -1,6 +1,7 @@
 //! The reference store as a record store.
 
 use async_trait::async_trait;
+use memory_core::limits::SWEEP;
 use memory_core::traits::{ChangeOp, EraseScope, EraseStep, EraseToken, RecordStore, SweepStep};
 use memory_core::{
     CallContext, Capabilities, Commit, CommitReceipt, Cursor, CursorKey, Direction, Filter, Health,
@@ -71,7 +72,7 @@ impl RecordStore for ReferenceStore {
 
     async fn sweep_expired(&self, context: &CallContext, limit: u32) -> Result<SweepStep> {
         let mut state = self.enter(context)?;
-        check_limit(limit, 10_000)?;
+        check_limit(limit, SWEEP)?;
         let Some(tenant) = state.tenant(&context.tenant) else {
             return Ok(SweepStep { removed: 0, more: false });
         };

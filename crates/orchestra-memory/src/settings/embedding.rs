@@ -429,14 +429,14 @@ mod tests {
             ("provider = 'http'\nmodel = 'm'\ndimensions = 3", "needs `url`"),
             ("model = ''\ndimensions = 3", "embedding: "),
             ("model = 'm'\ndimensions = 0", "embedding: "),
-            ("provider = 'magic'", "expected"),
-            ("when = 'never'", "expected"),
-            ("on_failure = 'x'", "expected"),
+            ("provider = 'magic'", "embedding.provider: expected one of `auto`, "),
+            ("when = 'never'", "embedding.when: expected one of "),
+            ("on_failure = 'x'", "embedding.on_failure: expected `store` or `refuse`"),
             ("batch_size = 0", "embedding.batch_size"),
             ("batch_size = 1001", "embedding.batch_size"),
             ("cache_entries = 1000001", "embedding.cache_entries"),
             ("minilm.threads = 0", "embedding.minilm.threads"),
-            ("minilm.precision = 'f16'", "expected"),
+            ("minilm.precision = 'f16'", "embedding.minilm.precision: expected `f32` or `int8`"),
             ("minilm.precison = 'int8'", "did you mean `precision`?"),
             ("http.timeout_ms = 0", "embedding.http.timeout_ms"),
             ("http.max_batch = 0", "embedding.http.max_batch"),
@@ -513,11 +513,8 @@ mod tests {
             let text = format!("[embedding.http]\ntimeout_ms = 5\napi_key = {value}\n");
             let error = Settings::from_toml_str(&text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{value}");
-            assert!(
-                error
-                    .message()
-                    .ends_with("embedding.http.api_key: a secret is a string, in quotes")
-            );
+            let told = "at line 3: embedding.http.api_key: a secret is a string, in quotes";
+            assert!(error.message().ends_with(told), "{error}");
             let shown = format!("{error} {error:?}");
             assert!(!shown.contains("123456") && !shown.contains("2025"), "{shown}");
             assert!(!shown.contains("true"), "{shown}");

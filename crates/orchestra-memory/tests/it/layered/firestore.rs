@@ -6,10 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use memory_core::traits::{
-    AccessToken, ChangeLog, CredentialProvider, KeywordIndex, LeaseStore, NoLedger, RecordStore,
-    StoreMeta, StoreUpkeep, TenantDirectory, VectorIndex,
-};
+use memory_core::traits::{AccessToken, CredentialProvider, KeywordIndex, NoLedger};
 use memory_core::{IdSource as _, ManualClock, MetaKey, OrderField, RandomIds, Result};
 use memory_firestore::{FilterKeyType, FirestoreSettings, FirestoreStore};
 use memory_testkit::conformance::{CHECKS, FILTER_KEYS, Verdict, run_check, start};
@@ -96,29 +93,9 @@ impl OnEmulator {
 }
 
 impl Harness for OnEmulator {
-    fn records(&self) -> Arc<dyn RecordStore> {
-        self.store.clone()
-    }
-    fn vectors(&self) -> Option<Arc<dyn VectorIndex>> {
-        Some(self.store.clone())
-    }
+    memory_testkit::one_store!();
     fn keywords(&self) -> Option<Arc<dyn KeywordIndex>> {
         None
-    }
-    fn changes(&self) -> Option<Arc<dyn ChangeLog>> {
-        Some(self.store.clone())
-    }
-    fn tenants(&self) -> Option<Arc<dyn TenantDirectory>> {
-        Some(self.store.clone())
-    }
-    fn meta(&self) -> Option<Arc<dyn StoreMeta>> {
-        Some(self.store.clone())
-    }
-    fn leases(&self) -> Option<Arc<dyn LeaseStore>> {
-        Some(self.store.clone())
-    }
-    fn upkeep(&self) -> Option<Arc<dyn StoreUpkeep>> {
-        Some(self.store.clone())
     }
     fn clock(&self) -> Arc<ManualClock> {
         self.clock.clone()

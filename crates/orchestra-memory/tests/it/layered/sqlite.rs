@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use memory_core::ManualClock;
-use memory_core::traits::{
-    ChangeLog, KeywordIndex, LeaseStore, NoLedger, RecordStore, StoreMeta, StoreUpkeep,
-    TenantDirectory, VectorIndex,
-};
+use memory_core::traits::{KeywordIndex, NoLedger};
 use memory_sqlite::{SqliteSettings, SqliteStore};
 use memory_testkit::{Harness, conformance};
 
@@ -32,28 +29,8 @@ impl OnFile {
 }
 
 impl Harness for OnFile {
-    fn records(&self) -> Arc<dyn RecordStore> {
-        self.store.clone()
-    }
-    fn vectors(&self) -> Option<Arc<dyn VectorIndex>> {
-        Some(self.store.clone())
-    }
+    memory_testkit::one_store!();
     fn keywords(&self) -> Option<Arc<dyn KeywordIndex>> {
-        Some(self.store.clone())
-    }
-    fn changes(&self) -> Option<Arc<dyn ChangeLog>> {
-        Some(self.store.clone())
-    }
-    fn tenants(&self) -> Option<Arc<dyn TenantDirectory>> {
-        Some(self.store.clone())
-    }
-    fn meta(&self) -> Option<Arc<dyn StoreMeta>> {
-        Some(self.store.clone())
-    }
-    fn leases(&self) -> Option<Arc<dyn LeaseStore>> {
-        Some(self.store.clone())
-    }
-    fn upkeep(&self) -> Option<Arc<dyn StoreUpkeep>> {
         Some(self.store.clone())
     }
     fn clock(&self) -> Arc<ManualClock> {
