@@ -16,6 +16,8 @@ pub use cursors::cursors;
 pub use filters::filters;
 pub use keywords::keywords;
 pub use memory_firestore::fuzzing::documents as firestore_documents;
+pub use memory_layers::fuzzing::values as cached_values;
+pub use memory_redis::fuzzing::hashes as redis_hashes;
 pub use memory_sqlite::fuzzing::columns as sqlite_columns;
 pub use orchestra_memory::fuzzing::import_lines;
 pub use settings::settings;
@@ -29,11 +31,13 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target.
 pub const TARGETS: &[Target] = &[
     ("analyser", analyser),
+    ("cached_values", cached_values),
     ("cursors", cursors),
     ("filters", filters),
     ("firestore_documents", firestore_documents),
     ("import_lines", import_lines),
     ("keywords", keywords),
+    ("redis_hashes", redis_hashes),
     ("settings", settings),
     ("sqlite_columns", sqlite_columns),
     ("wordpiece", wordpiece),

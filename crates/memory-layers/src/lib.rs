@@ -4,6 +4,7 @@
 
 mod answer;
 mod bounds;
+mod cache;
 mod forward;
 mod guard;
 mod layer;
@@ -18,6 +19,12 @@ mod timeout;
 mod timer;
 
 pub use answer::Answer;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use cache::fuzzing;
+#[doc(hidden)]
+pub use cache::protocol as cache_protocol;
+pub use cache::{CacheCounts, CacheLayer, CacheSettings, CacheTally, LocalCache};
 pub use guard::{GuardCounts, GuardRule, GuardSettings, TenantGuardLayer};
 pub use layer::Layer;
 #[cfg(feature = "mutants")]

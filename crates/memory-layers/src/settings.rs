@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::CacheSettings;
 use crate::guard::GuardSettings;
 use crate::limit::LimitSettings;
 use crate::retry::RetrySettings;
@@ -18,7 +19,7 @@ pub enum ApplyLayers {
     /// An embedded store has a bounded queue of its own, heeds deadlines itself, fails for reasons
     /// that another attempt does not mend, and is used without a runtime, which waiting between
     /// attempts could need. A back end is remote where what it acknowledges is a service's promise
-    /// ([`memory_core::Durability::Service`]); an embedder where it is a server of the settings.
+    /// ([`memory_core::Durability::Service`]), or it is Redis; an embedder where it is a server of the settings.
     #[default]
     Auto,
     /// All of them, around everything.
@@ -44,6 +45,8 @@ pub struct LayersSettings {
     pub telemetry: TelemetrySettings,
     /// The tenant guard.
     pub guard: GuardSettings,
+    /// How a cache is used, where there is one.
+    pub cache: CacheSettings,
 }
 
 impl LayersSettings {
@@ -56,6 +59,7 @@ impl LayersSettings {
         faults.extend(self.timeout.faults());
         faults.extend(self.telemetry.faults());
         faults.extend(self.guard.faults());
+        faults.extend(self.cache.faults_beside(self.timeout.call()));
         faults
     }
 }
@@ -72,8 +76,16 @@ mod tests {
         settings.limit.min = 0;
         settings.timeout.call_ms = u64::MAX;
         settings.telemetry.most_tenants = 0;
+        settings.cache.timeout_ms = 0;
         let faults = settings.faults().join("\n");
-        for part in ["retry.attempts", "limit.min", "timeout.call_ms", "telemetry.most_tenants"] {
+        for part in [
+            "retry.attempts",
+            "limit.min",
+            "timeout.call_ms",
+            "telemetry.most_tenants",
+            "cache.timeout_ms",
+            "cache.mark_ms",
+        ] {
             assert!(faults.contains(part), "{faults}");
         }
     }

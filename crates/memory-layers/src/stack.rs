@@ -9,6 +9,7 @@ use memory_core::traits::{
 };
 use memory_core::{Clock, IdSource, Result, Timer};
 
+use crate::cache::{CacheCounts, CacheLayer};
 use crate::guard::{GuardCounts, TenantGuardLayer};
 use crate::layer::Layer;
 use crate::limit::{ConcurrencyLimitLayer, LimitStats};
@@ -19,8 +20,9 @@ use crate::timeout::TimeoutLayer;
 
 /// The layers in their order, as one.
 ///
-/// Outside in: telemetry of the call, tenant guard, timeout of the call, retry, concurrency limit,
-/// telemetry of the attempt, timeout of the attempt. So what the guard refuses is seen, the wait
+/// Outside in: telemetry of the call, tenant guard, a cache if there is one, timeout of the call,
+/// retry, concurrency limit, telemetry of the attempt, timeout of the attempt. So what the guard
+/// refuses is seen, what the cache has is judged by the guard and costs nothing within, the wait
 /// between two attempts holds no permit, and each attempt is measured and bounded by itself.
 ///
 /// What walks through a whole store (upkeep, and the bulk writer, which goes at a back end's own
@@ -30,7 +32,10 @@ use crate::timeout::TimeoutLayer;
 pub struct Stack {
     /// Outside in.
     layers: Vec<Placed>,
+    /// Where a cache stands: behind so many layers.
+    cache_at: usize,
     guard: TenantGuardLayer,
+    cache: Option<CacheLayer>,
     retry: Option<RetryLayer>,
     limit: Option<ConcurrencyLimitLayer>,
 }
@@ -47,6 +52,8 @@ struct Placed {
 pub struct StackStats {
     /// The tenant guard.
     pub guard: GuardCounts,
+    /// The cache; `None` where the stack has none.
+    pub cache: Option<CacheCounts>,
     /// Retries; `None` where the stack has none.
     pub retry: Option<RetryCounts>,
     /// The concurrency limit; `None` where the stack has none.
@@ -89,9 +96,17 @@ impl Stack {
             None => telemetry,
         };
         let guard = TenantGuardLayer::new(settings.guard.clone(), clock);
-        let mut stack = Self { layers: Vec::new(), guard: guard.clone(), retry: None, limit };
+        let mut stack = Self {
+            layers: Vec::new(),
+            cache_at: 0,
+            guard: guard.clone(),
+            cache: None,
+            retry: None,
+            limit,
+        };
         stack.push(telemetry, false);
         stack.push(guard, false);
+        stack.cache_at = stack.layers.len();
         stack
     }
 
@@ -157,6 +172,20 @@ impl Stack {
     #[must_use]
     pub fn within(mut self, layer: Arc<dyn Layer>) -> Self {
         self.layers.insert(0, Placed { layer, bounds_time: false });
+        self.cache_at += 1;
+        self
+    }
+
+    /// Puts a cache between the tenant guard and the timeout of the call, in the place of the one
+    /// that was there, if any. It belongs to the store that the stack stands around.
+    #[must_use]
+    pub fn with_cache(mut self, cache: CacheLayer) -> Self {
+        let placed = Placed { layer: Arc::new(cache.clone()), bounds_time: false };
+        if self.cache.replace(cache).is_some() {
+            self.layers[self.cache_at] = placed;
+        } else {
+            self.layers.insert(self.cache_at, placed);
+        }
         self
     }
 
@@ -171,6 +200,7 @@ impl Stack {
     pub fn stats(&self) -> StackStats {
         StackStats {
             guard: self.guard.counts(),
+            cache: self.cache.as_ref().map(CacheLayer::counts),
             retry: self.retry.as_ref().map(RetryLayer::counts),
             limit: self.limit.as_ref().map(ConcurrencyLimitLayer::stats),
         }

@@ -35,6 +35,7 @@ use figures::{Ended, Figures};
 use gauges::LimitGauges;
 use notes::Notes;
 
+pub(crate) use figures::METADATA;
 pub use figures::buckets;
 pub use ledger::TelemetryLedger;
 pub use notes::{CacheResult, note_cache};

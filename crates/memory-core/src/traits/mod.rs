@@ -28,7 +28,7 @@ mod upkeep;
 mod vector_index;
 
 pub use bulk::{BulkObserver, BulkProgress, BulkWriter, NoObserver};
-pub use cache::{Cache, CacheRead, CacheToken, CacheWrite};
+pub use cache::{Cache, CacheFill, CacheKey, CacheRead, CacheToken, CacheWrite};
 pub use changes::{Change, ChangeBatch, ChangeLog, ChangeOp, ChangePosition};
 pub use credentials::{AccessToken, CredentialProvider};
 pub use embedder::{EmbedPurpose, Embedder};

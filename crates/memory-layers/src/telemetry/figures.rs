@@ -13,6 +13,7 @@ use metrics::{
 };
 
 use super::{Scope, SharedRecorder, TelemetrySettings};
+use crate::cache::{AGE, AGES};
 use crate::operation::Operation;
 use crate::policy::Call;
 
@@ -44,8 +45,8 @@ const ROW_COUNTS: &[f64] =
 
 /// Every histogram with the upper ends of its buckets, for recorders that want to be told them.
 #[must_use]
-pub fn buckets() -> [(&'static str, &'static [f64]); 3] {
-    [(CALL_DURATION, DURATIONS), (ATTEMPT_DURATION, ATTEMPTS), (ROWS, ROW_COUNTS)]
+pub fn buckets() -> [(&'static str, &'static [f64]); 4] {
+    [(CALL_DURATION, DURATIONS), (ATTEMPT_DURATION, ATTEMPTS), (ROWS, ROW_COUNTS), (AGE, AGES)]
 }
 
 /// How a call ended.
@@ -89,7 +90,7 @@ impl Ended {
 }
 
 /// Where a figure comes from, for recorders that filter by it.
-pub(super) const METADATA: Metadata<'static> =
+pub(crate) const METADATA: Metadata<'static> =
     Metadata::new("memory_layers::telemetry", Level::INFO, None);
 
 pub(super) struct Figures {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use memory_core::{Clock, RandomIds};
 use memory_layers::{
-    ConcurrencyLimitLayer, GuardSettings, Layer, LayersSettings, LimitSettings, RetryLayer,
-    RetrySettings, Scope, Stack, TelemetryLayer, TelemetrySettings, TenantGuardLayer, TimeoutLayer,
-    TimeoutSettings, TokioTimer, Waiting,
+    CacheLayer, CacheSettings, ConcurrencyLimitLayer, GuardSettings, Layer, LayersSettings,
+    LimitSettings, LocalCache, RetryLayer, RetrySettings, Scope, Stack, TelemetryLayer,
+    TelemetrySettings, TenantGuardLayer, TimeoutLayer, TimeoutSettings, TokioTimer, Waiting,
 };
 use memory_testkit::{Harness, Overlay, ReferenceHarness};
 
@@ -82,15 +82,19 @@ stamp!(timeout, |clock| {
     Box::new(TimeoutLayer::new(limit, clock, Arc::new(TokioTimer)))
 });
 
+/// A cache that is small enough for evictions to happen.
+fn small_cache(settings: CacheSettings, clock: Arc<dyn Clock>) -> CacheLayer {
+    let local = Arc::new(LocalCache::new(clock.clone(), Arc::new(RandomIds), 64, 1 << 20));
+    CacheLayer::new(settings, local, clock, Arc::new(TokioTimer), None).unwrap()
+}
+
+stamp!(cache, |clock| Box::new(small_cache(CacheSettings::default(), clock)));
+
 stamp!(stack, |clock| {
     let waiting = Waiting { timer: Arc::new(TokioTimer), ids: Arc::new(RandomIds) };
-    Box::new(
-        Stack::remote(
-            &LayersSettings::default(),
-            clock,
-            &waiting,
-            Some(Arc::new(metrics::NoopRecorder)),
-        )
-        .unwrap(),
-    )
+    let mut settings = LayersSettings::default();
+    settings.cache.strict = true;
+    let recorder = Arc::new(metrics::NoopRecorder);
+    let stack = Stack::remote(&settings, clock.clone(), &waiting, Some(recorder)).unwrap();
+    Box::new(stack.with_cache(small_cache(settings.cache, clock)))
 });

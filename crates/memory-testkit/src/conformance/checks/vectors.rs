@@ -87,7 +87,8 @@ async fn nearest_under(b: &Bench, metric: Metric) -> CheckResult {
             .vectors()?
             .search(&b.ctx, &VectorQuery::new(space.clone(), query.clone(), 10))
             .await?;
-        ensure_eq!(answer.exact, exact, "an answer calls itself exact");
+        // A back end may be exact up to a size: only one that always is has to say so.
+        ensure!(answer.exact || !exact, "an answer of an exact index calls itself inexact");
         ensure_eq!(answer.hits.len(), 10, "the number of hits");
         for hit in &answer.hits {
             let n: usize = hit.id.as_str().parse().unwrap_or_default();

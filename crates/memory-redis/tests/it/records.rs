@@ -1,0 +1,10 @@
+//! Commits and reads by id on real servers, and what lies in the keys afterwards.
+
+mod commits;
+mod drops;
+mod memory_limit;
+mod resends;
+pub(crate) mod rig;
+mod samples;
+mod spaces;
+mod stored;

@@ -1,0 +1,4 @@
+//! Fuzz program; what it checks stands in `fuzz-targets`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_targets::cached_values(data));
