@@ -147,6 +147,12 @@ impl App {
         for (name, path) in short {
             sources.insert(path.to_owned(), Source::Variable(name.to_owned()));
         }
+        if let Some(cache) = self.global.cache.as_ref().filter(|cache| !cache.is_empty()) {
+            const NAME: &str = "--cache or ORCHESTRA_MEMORY_CACHE";
+            settings.cache = (cache != "none").then(|| cache.clone());
+            settings.validate().map_err(|error| error.with_context("option", NAME))?;
+            sources.insert("cache".to_owned(), Source::Option(NAME));
+        }
         if self.global.store.is_some() {
             sources.insert("store".to_owned(), Source::Option("--store or ORCHESTRA_MEMORY_STORE"));
         }
@@ -263,6 +269,11 @@ pub(crate) fn is_firestore(url: &str) -> bool {
     StoreUrl::parse(url).is_ok_and(|url| url.scheme() == "firestore")
 }
 
+/// Whether the store is one on Redis.
+pub(crate) fn is_redis(url: &str) -> bool {
+    StoreUrl::parse(url).is_ok_and(|url| ["redis", "rediss"].contains(&url.scheme()))
+}
+
 /// A store as it may be shown: a file's path, a project and a database, or the scheme alone, for
 /// the rest of a URL may hold a password.
 pub(crate) fn shown(url: &str) -> String {
@@ -305,6 +316,7 @@ mod tests {
         assert_eq!(shown("redis://user:secret@host"), "redis:");
         assert_eq!(shown("memory:"), "memory:");
         assert_eq!(shown("firestore://p/d?prefix=x"), "firestore://p/d?prefix=x");
+        assert!(is_redis("rediss://h") && !is_redis("sqlite:redis"));
         assert!(is_firestore("firestore://p") && !is_firestore("sqlite:firestore"));
         assert_eq!(file_of("sqlite:///a.db").unwrap(), Some(PathBuf::from("/a.db")));
     }

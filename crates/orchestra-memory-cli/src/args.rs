@@ -67,12 +67,20 @@ pub(crate) struct Cli {
 pub(crate) struct Global {
     /// The store: a URL such as `sqlite:memory.db`, or a path, which is taken as one
     ///
-    /// `firestore://PROJECT/DATABASE` is one on Cloud Firestore, if the program was built with it.
+    /// `firestore://PROJECT/DATABASE` is one on Cloud Firestore and `redis://HOST:PORT/DATABASE` one
+    /// on Redis, if the program was built with them.
     /// Without it the settings decide, and without them it is `memory.db` in the platform's data
     /// folder.
     #[arg(long, global = true, value_name = "URL", env = "ORCHESTRA_MEMORY_STORE")]
     #[arg(hide_env_values = true)]
     pub(crate) store: Option<String>,
+    /// A cache before the store: `redis://HOST:PORT/DATABASE`, or `none`
+    ///
+    /// Only in a build with the feature `redis`. Without it the settings decide, and without them
+    /// there is none.
+    #[arg(long, global = true, value_name = "URL", env = "ORCHESTRA_MEMORY_CACHE")]
+    #[arg(hide_env_values = true)]
+    pub(crate) cache: Option<String>,
     /// Whose memory it is; nothing crosses from one tenant to another
     ///
     /// Without it the settings decide, and without them it is `default`.

@@ -9,6 +9,7 @@
 //! | `transfer` | `import`, `export` |
 //! | `embed` | `embed` |
 //! | `model` | `model status`, `model pull` |
+//! | `cache` | what the cache has, and has counted, in `stats` and with `--usage` |
 //! | `layers` | what the layers have counted, in `stats` |
 //! | `settings` | `settings` |
 //! | `setup` | `setup firestore` |
@@ -16,6 +17,7 @@
 //! | `usage` | what operations cost, in `stats` and with `--usage` |
 //! | `doctor` | `doctor` |
 
+mod cache;
 mod doctor;
 mod embed;
 mod layers;

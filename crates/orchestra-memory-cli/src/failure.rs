@@ -17,7 +17,7 @@ pub(crate) const INTERRUPTED: u8 = 130;
 
 /// The back ends of whose errors none is about a file of the store: those of embedders and of
 /// stores on a service.
-const NO_FILES: [&str; 4] = ["http", "minilm", "firestore", "google-auth"];
+const NO_FILES: [&str; 6] = ["http", "minilm", "firestore", "google-auth", "redis", "cache"];
 
 /// Why the program ends early.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use memory_core::traits::{Embedder, Ledger};
+use memory_core::traits::{Cache, Embedder, Ledger};
 use memory_core::{Clock, Error, ErrorKind, IdSource, RandomIds, Result, SystemClock, Timer};
 use memory_layers::{Layer, SharedRecorder, TelemetryLedger};
 
@@ -29,6 +29,7 @@ pub struct MemoryBuilder {
     ledger: Option<Arc<dyn Ledger>>,
     usage: Option<Arc<UsageLedger>>,
     embedder: Option<Arc<dyn Embedder>>,
+    cache: Option<Arc<dyn Cache>>,
     timer: Option<Arc<dyn Timer>>,
     layers: Vec<Arc<dyn Layer>>,
     recorder: Recorder,
@@ -80,6 +81,17 @@ impl MemoryBuilder {
     /// in.
     pub fn embedder(mut self, embedder: Arc<dyn Embedder>) -> Self {
         self.embedder = Some(embedder);
+        self
+    }
+
+    /// Sets a cache before the store; the settings may name none then. What is kept, and for how
+    /// long, says `[layers.cache]`. The cache's keys name tenants and not the store, so that two
+    /// stores need two caches, or two prefixes of one. It is closed with the memory.
+    ///
+    /// Whoever writes to the store has to tell the same cache: a process without it leaves old
+    /// values there, for `max_stale_ms` at the longest.
+    pub fn cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.cache = Some(cache);
         self
     }
 
@@ -139,7 +151,7 @@ impl MemoryBuilder {
     ///
     /// # Errors
     /// `Config`: a setting out of its range, no store, two of them, or a URL that is malformed or
-    /// of an unknown scheme; an embedding space with more dimensions than the store keeps; budgets
+    /// of an unknown scheme; a cache beside one of the settings; an embedding space with more dimensions than the store keeps; budgets
     /// in the settings that differ from those of the caller's own book of usage, or that a back
     /// end of the caller's own, without such a book, would not know of. `Unsupported`: a back end
     /// or an embedding provider that was not compiled in, or a back end whose indexes stand apart
@@ -153,6 +165,11 @@ impl MemoryBuilder {
         self.settings.validate()?;
         if self.usage.is_some() && self.ledger.is_some() {
             return Err(config("set a ledger or a book of usage, not both"));
+        }
+        if self.cache.is_some() && self.settings.cache.is_some() {
+            return Err(config(
+                "the settings have a cache, and one of the caller's own is set, too",
+            ));
         }
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let cost = &self.settings.cost;
@@ -188,6 +205,10 @@ impl MemoryBuilder {
         };
         let (embedding, around_embedder) =
             Embedding::open(&settings.embedding, self.embedder, &composer)?;
+        let ledger: Arc<dyn Ledger> = match self.recorder.0 {
+            Some(recorder) => Arc::new(TelemetryLedger::new(recorder, usage.clone())),
+            None => usage.clone(),
+        };
         let url = self.url.as_ref().or(settings.store.as_ref());
         let backend = match (self.backend, url) {
             (Some(_), Some(_)) => {
@@ -204,17 +225,21 @@ impl MemoryBuilder {
                     url: StoreUrl::parse(url)?,
                     settings: settings.clone(),
                     clock: clock.clone(),
-                    ledger: match self.recorder.0 {
-                        Some(recorder) => Arc::new(TelemetryLedger::new(recorder, usage.clone())),
-                        None => usage.clone(),
-                    },
+                    ledger: ledger.clone(),
                 };
                 self.registry.unwrap_or_else(Registry::standard).open(&request).await?
             }
         };
         backend.check()?;
         embedding.space().map_or(Ok(()), |space| backend.check_space(space))?;
-        let layers = Layers { backend: composer.backend(&backend)?, embedder: around_embedder };
+        let cache = match (self.cache, &settings.cache) {
+            (None, Some(url)) => {
+                Some(crate::cache::open(url, &*backend.meta, clock.clone(), ledger).await?)
+            }
+            (cache, _) => cache,
+        };
+        let layers =
+            Layers { backend: composer.backend(&backend, cache)?, embedder: around_embedder };
         Memory::compose(backend, layers, settings.clone(), clock, ids, usage, embedding)
     }
 }

@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
-use memory_core::traits::Embedder;
+use memory_core::traits::{Cache, Embedder};
 use memory_core::{Clock, Durability, IdSource, Result, Timer};
 use memory_layers::{
-    ApplyLayers, Layer, LayersSettings, SharedRecorder, Stack, StackStats, TokioTimer, Waiting,
+    ApplyLayers, CacheCounts, CacheLayer, Layer, LayersSettings, SharedRecorder, Stack, StackStats,
+    TokioTimer, Waiting,
 };
 
 use crate::backend::Backend;
 use crate::embedding::EmbedderSource;
 use crate::timer::ThreadTimer;
+
+/// Back ends that are servers whatever they promise, by the names in their capabilities: what Redis
+/// keeps is its configuration's to say.
+const SERVICES: [&str; 1] = ["redis"];
 
 /// What layers are made with, and the caller's own.
 pub(crate) struct Composer<'a> {
@@ -33,6 +38,8 @@ pub struct LayersReport {
     pub backend: Option<StackStats>,
     /// Around the embedder; `None` where there are none.
     pub embedder: Option<StackStats>,
+    /// The cache before the back end; `None` where there is none.
+    pub cache: Option<CacheCounts>,
 }
 
 /// The layers of a memory.
@@ -44,7 +51,11 @@ pub(crate) struct Layers {
 
 impl Layers {
     pub(crate) fn report(&self) -> LayersReport {
-        LayersReport { backend: self.backend.stats(), embedder: self.embedder.stats() }
+        LayersReport {
+            backend: self.backend.stats(),
+            embedder: self.embedder.stats(),
+            cache: self.backend.cache.as_ref().map(CacheLayer::counts),
+        }
     }
 }
 
@@ -53,16 +64,32 @@ impl Layers {
 pub(crate) struct Around {
     own: Vec<Arc<dyn Layer>>,
     stack: Option<Stack>,
+    /// In its place in the stack, where there is one; alone, where the settings want no stack.
+    cache: Option<CacheLayer>,
 }
 
 impl Composer<'_> {
-    /// The layers of a back end.
+    /// The layers of a back end, and a cache among them.
     ///
     /// # Errors
     /// `Config`: a setting out of its range. `Unavailable`: no thread can be started to wait on.
-    pub(crate) fn backend(&self, backend: &Backend) -> Result<Around> {
-        let service = matches!(backend.records.capabilities().durability, Durability::Service(_));
+    pub(crate) fn backend(
+        &self,
+        backend: &Backend,
+        cache: Option<Arc<dyn Cache>>,
+    ) -> Result<Around> {
+        let capabilities = backend.records.capabilities();
+        let promises = matches!(capabilities.durability, Durability::Service(_));
+        let service = promises || SERVICES.contains(&capabilities.backend);
         let (clock, recorder) = (self.clock.clone(), self.recorder.clone());
+        let cache = match cache {
+            None => None,
+            Some(cache) => {
+                let timer = self.waiting(true)?.timer;
+                let (settings, recorder) = (self.settings.cache, recorder.clone());
+                Some(CacheLayer::new(settings, cache, clock.clone(), timer, recorder)?)
+            }
+        };
         let stack = match (self.settings.apply, service) {
             (ApplyLayers::None, _) => None,
             (ApplyLayers::All, _) | (_, true) => {
@@ -71,7 +98,11 @@ impl Composer<'_> {
             }
             _ => Some(Stack::embedded(self.settings, clock, recorder)),
         };
-        Ok(Around { own: self.own.clone(), stack })
+        let stack = match (stack, &cache) {
+            (Some(stack), Some(cache)) => Some(stack.with_cache(cache.clone())),
+            (stack, _) => stack,
+        };
+        Ok(Around { own: self.own.clone(), stack, cache })
     }
 
     /// The layers of an embedder.
@@ -88,7 +119,7 @@ impl Composer<'_> {
             }
             _ => Some(Stack::embedded(self.settings, clock, recorder)),
         };
-        Ok(Around { own: self.own.clone(), stack })
+        Ok(Around { own: self.own.clone(), stack, cache: None })
     }
 
     /// What waits. The calls of a service are made within the runtime that it was opened in; all
@@ -108,7 +139,9 @@ impl Composer<'_> {
 impl Around {
     fn layers(&self) -> impl Iterator<Item = &dyn Layer> {
         let own = self.own.iter().rev().map(|layer| &**layer);
-        self.stack.iter().map(|stack| -> &dyn Layer { stack }).chain(own)
+        let alone = self.cache.iter().filter(|_| self.stack.is_none());
+        let alone = alone.map(|cache| -> &dyn Layer { cache });
+        alone.chain(self.stack.iter().map(|stack| -> &dyn Layer { stack })).chain(own)
     }
 
     /// Puts them around a back end.

@@ -25,6 +25,9 @@
 //! | `sqlite:PATH`, `sqlite:PATH?mode=ro` | one file | `sqlite` (default) |
 //! | `memory:` | the same engine, in memory: for tests | `sqlite` (default) |
 //! | `firestore://PROJECT`, `firestore://PROJECT/DATABASE` | Cloud Firestore | `firestore` |
+//! | `redis://HOST:PORT/DATABASE`, `rediss://...` with TLS | Redis | `redis` |
+//!
+//! Redis can be the cache before any of them as well: see [`Settings::cache`].
 //!
 //! Texts are turned into vectors by the local model all-MiniLM-L6-v2 where its files are on the
 //! machine (feature `minilm`, default; the feature `pull` gets them), by a server (feature `http`),
@@ -33,12 +36,13 @@
 //! words.
 //!
 //! The crate needs no runtime of its own: its futures run on any executor, but for those of
-//! Firestore, which run within the tokio runtime that opens it. It has one thread of
+//! Firestore and Redis, which run within the tokio runtime that opens it. It has one thread of
 //! its own at the most, where vectors are made in the background ([`EmbedWhen::Background`]).
 
 mod admin;
 mod backend;
 mod builder;
+mod cache;
 mod embedding;
 mod export;
 #[cfg(feature = "firestore")]
@@ -55,6 +59,8 @@ mod new_memory;
 mod notify;
 mod options;
 mod patch;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod registry;
 mod report;
 mod requests;
@@ -124,6 +130,9 @@ pub use memory_core;
 pub use memory_firestore;
 /// The layers, their settings, and what a layer of the caller's own is made of.
 pub use memory_layers;
+/// Redis, to open a store or a cache with parts that no URL carries.
+#[cfg(feature = "redis")]
+pub use memory_redis;
 /// The embedded store, to open one with settings that no URL carries.
 #[cfg(feature = "sqlite")]
 pub use memory_sqlite;

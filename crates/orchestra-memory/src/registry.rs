@@ -63,6 +63,10 @@ impl Registry {
         #[cfg(feature = "firestore")]
         let registry =
             registry.with(crate::firestore::SCHEME, Arc::new(crate::firestore::FirestoreFactory));
+        #[cfg(feature = "redis")]
+        let registry = crate::redis::SCHEMES.iter().fold(registry, |registry, scheme| {
+            registry.with(*scheme, Arc::new(crate::redis::RedisFactory))
+        });
         registry
     }
 
@@ -133,17 +137,15 @@ mod tests {
     #[test]
     fn a_known_scheme_names_its_feature_and_an_unknown_one_lists_the_known() {
         for registry in [Registry::standard(), Registry::empty()] {
-            let error = registry.factory("redis").unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Unsupported);
-            assert!(error.message().contains("feature `redis`"), "{error}");
             let error = registry.factory("mysql").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.message().contains("sqlite") && error.message().contains("redis"));
         }
-        for scheme in ["sqlite", "firestore"] {
+        for scheme in ["sqlite", "firestore", "redis", "rediss"] {
             let error = Registry::empty().factory(scheme).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);
-            assert!(error.message().contains(&format!("feature `{scheme}`")), "{error}");
+            let feature = if scheme == "rediss" { "redis" } else { scheme };
+            assert!(error.message().contains(&format!("feature `{feature}`")), "{error}");
         }
     }
 
@@ -152,6 +154,8 @@ mod tests {
         let built = [
             ("firestore", cfg!(feature = "firestore")),
             ("memory", cfg!(feature = "sqlite")),
+            ("redis", cfg!(feature = "redis")),
+            ("rediss", cfg!(feature = "redis")),
             ("sqlite", cfg!(feature = "sqlite")),
         ];
         let schemes = built.into_iter().filter(|(_, built)| *built).map(|(scheme, _)| scheme);

@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! store = "sqlite:memory.db"
+//! cache = "redis://127.0.0.1"   # none unless set
 //! tenant = "default"
 //!
 //! [sqlite]            # every field of memory_sqlite::SqliteSettings but `path`
@@ -12,6 +13,9 @@
 //!
 //! [google]            # every field of memory_google_auth::GoogleAuthSettings
 //! credentials = "auto"
+//!
+//! [redis]             # every field of memory_redis::RedisSettings
+//! prefix = "om"
 //!
 //! [search]            # every field of memory_search::SearchSettings
 //! min_candidates = 50
@@ -79,6 +83,8 @@ use memory_firestore::FirestoreSettings;
 #[cfg(feature = "firestore")]
 use memory_google_auth::GoogleAuthSettings;
 use memory_layers::LayersSettings;
+#[cfg(feature = "redis")]
+use memory_redis::RedisSettings;
 use memory_search::SearchSettings;
 #[cfg(feature = "sqlite")]
 use memory_sqlite::SqliteSettings;
@@ -107,6 +113,11 @@ pub struct Settings {
     /// The store's URL. None: it must come from elsewhere, for no place suits every program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
+    /// The URL of a cache before the store: `redis://HOST:PORT/DATABASE`, with the options `prefix`,
+    /// `cluster` and `nodes` (`HOST:PORT,HOST:PORT`). None: every read asks the store. What is kept,
+    /// and for how long, stands in `[layers.cache]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<String>,
     /// The tenant of [`Memory::default_tenant`](crate::Memory::default_tenant): `default`.
     pub tenant: TenantId,
     /// The embedded store. Its `path` stands in the URL and must be left out here.
@@ -118,6 +129,9 @@ pub struct Settings {
     /// The credentials of Google's services.
     #[cfg(feature = "firestore")]
     pub google: GoogleAuthSettings,
+    /// The store on Redis. Server and prefix may stand in the URL instead.
+    #[cfg(feature = "redis")]
+    pub redis: RedisSettings,
     /// How searches work.
     pub search: SearchSettings,
     /// Where vectors come from.
@@ -141,6 +155,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             store: None,
+            cache: None,
             tenant: TenantId::new(DEFAULT_TENANT).expect("a valid id"),
             #[cfg(feature = "sqlite")]
             sqlite: SqliteSettings::default(),
@@ -148,6 +163,8 @@ impl Default for Settings {
             firestore: FirestoreSettings::default(),
             #[cfg(feature = "firestore")]
             google: GoogleAuthSettings::default(),
+            #[cfg(feature = "redis")]
+            redis: RedisSettings::default(),
             search: SearchSettings::default(),
             embedding: EmbeddingSettings::default(),
             read: ReadSettings::default(),
@@ -345,6 +362,10 @@ impl Settings {
             let google = self.google.faults().into_iter();
             all.push(("google", google.map(|fault| format!("google: {fault}")).collect()));
         }
+        #[cfg(feature = "redis")]
+        all.push(in_section("redis", self.redis.faults()));
+        let cache = self.cache.as_deref().and_then(crate::cache::fault);
+        all.push(("cache", cache.into_iter().collect()));
         all.retain(|(_, faults)| !faults.is_empty());
         all
     }
@@ -393,12 +414,16 @@ impl ExportSettings {
     }
 }
 
-/// The store's URL may hold a password: `Debug` shows its scheme only.
+/// The URLs of store and cache may hold passwords: `Debug` shows their schemes only.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = self.store.as_ref().and_then(|url| url.split_once(':')).map(|(s, _)| s);
+        let scheme = |url: &Option<String>| {
+            let url = url.as_deref()?;
+            Some(url.split_once(':').map_or("", |(scheme, _)| scheme).to_owned())
+        };
         f.debug_struct("Settings")
-            .field("store_scheme", &scheme)
+            .field("store_scheme", &scheme(&self.store))
+            .field("cache_scheme", &scheme(&self.cache))
             .field("tenant", &self.tenant)
             .field("search", &self.search)
             .field("embedding", &self.embedding)
@@ -526,10 +551,19 @@ mod tests {
         }
     }
 
+    #[cfg(not(feature = "redis"))]
+    #[test]
+    fn what_needs_redis_names_its_feature() {
+        let error = Settings::from_toml_str("[redis]\n").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.message().contains("feature `redis`"), "{error}");
+    }
+
     #[test]
     fn debug_hides_the_url() {
-        let settings = Settings::from_toml_str("store = 'redis://u:secret@h'").unwrap();
-        let shown = format!("{settings:?}");
-        assert!(!shown.contains("secret") && shown.contains("redis"), "{shown}");
+        let text = "store = 'redis://u:secret@h'\ncache = 'rediss://u:secret@h'";
+        let shown = format!("{:?}", Settings::from_toml_str(text).unwrap());
+        assert!(!shown.contains("secret"), "{shown}");
+        assert!(shown.contains("\"redis\"") && shown.contains("\"rediss\""), "{shown}");
     }
 }

@@ -102,8 +102,30 @@ fn advice(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// As [`advice`], for a store on a service.
-fn service_advice(kind: ErrorKind) -> Option<&'static str> {
+/// As [`advice`], for a store on Redis.
+fn redis_advice(kind: ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::PermissionDenied => {
+            "check user and password of the URL, and what the user may do: `ACL WHOAMI`, `ACL GETUSER`"
+        }
+        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Overloaded => {
+            "see whether the server can be reached from here and has memory left (`INFO memory`), and \
+             try again"
+        }
+        ErrorKind::Config => "correct the setting, of the program or of the server, that is named",
+        ErrorKind::Unsupported => {
+            "use Redis 7 or newer, and for searches one with the query engine (Redis 8, or the module \
+             search)"
+        }
+        ErrorKind::Corrupt => {
+            "the key was not written by this program: put right or remove what the message names"
+        }
+        _ => return None,
+    })
+}
+
+/// As [`advice`], for a store on Cloud Firestore.
+fn firestore_advice(kind: ErrorKind) -> Option<&'static str> {
     Some(match kind {
         ErrorKind::NotFound => {
             "check the project and the database in --store; `gcloud firestore databases list` shows \
@@ -193,11 +215,14 @@ async fn examine(app: &App, args: &Doctor) -> Vec<Check> {
         Err(failure) => return settings_checks(&failure),
     };
     let mut checks = look(app, &places, args).await;
-    if app::is_firestore(&places.url) {
-        for check in checks.iter_mut().filter(|check| check.about_the_store()) {
-            if let Some(advice) = check.kind.and_then(service_advice) {
-                check.advice = Some(advice.to_owned());
-            }
+    let advice: fn(ErrorKind) -> Option<&'static str> = match &places.url {
+        url if app::is_firestore(url) => firestore_advice,
+        url if app::is_redis(url) => redis_advice,
+        _ => return checks,
+    };
+    for check in checks.iter_mut().filter(|check| check.about_the_store()) {
+        if let Some(advice) = check.kind.and_then(advice) {
+            check.advice = Some(advice.to_owned());
         }
     }
     checks

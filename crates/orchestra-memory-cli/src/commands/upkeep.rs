@@ -63,7 +63,8 @@ pub(crate) async fn erase(
         receipt.began_at,
         receipt.ended_at
     ))?;
-    app.output.line(match (receipt.bytes_cleared, app::is_firestore(&places.url)) {
+    let is_service = app::is_firestore(&places.url) || app::is_redis(&places.url);
+    app.output.line(match (receipt.bytes_cleared, is_service) {
         (_, true) => "how long the service keeps copies of its own is the service's to say",
         (true, _) => "the bytes are gone from the store's files too",
         (false, _) => {
@@ -133,6 +134,7 @@ pub(crate) async fn stats(
             "schema": schema,
             "usage": memory.usage(),
             "layers": super::layers::json(&memory.layers()),
+            "cache": super::cache::json(memory).await,
         }));
     }
     let style = app.output.style();
@@ -174,6 +176,12 @@ pub(crate) async fn stats(
     app.output.line("")?;
     app.output.line(style.bold("what these numbers cost"))?;
     table(app, &usage::rows(&memory.usage()))?;
+    let rows = super::cache::rows(memory).await;
+    if !rows.is_empty() {
+        app.output.line("")?;
+        app.output.line(style.bold("cache"))?;
+        table(app, &rows)?;
+    }
     let rows = super::layers::rows(&memory.layers());
     if rows.is_empty() {
         return Ok(());

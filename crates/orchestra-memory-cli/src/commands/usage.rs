@@ -14,9 +14,17 @@ pub(super) fn tell(app: &App, memory: &Memory) {
     }
     let report = memory.usage();
     if app.output.is_json() {
-        return complain(&json!({ "usage": report }).to_string());
+        let mut told = json!({ "usage": report });
+        if let Some(counts) = memory.layers().cache {
+            told["cache"] = super::cache::counts(&counts);
+        }
+        return complain(&told.to_string());
     }
-    let rows = rows(&report);
+    let mut rows = rows(&report);
+    if let Some(counts) = memory.layers().cache {
+        let of_cache = super::cache::count_rows(&counts).into_iter();
+        rows.extend(of_cache.map(|(name, value)| (format!("cache: {name}"), value)));
+    }
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     for (name, value) in rows {
         complain(&format!("  {}  {value}", human::pad(&name, width)));

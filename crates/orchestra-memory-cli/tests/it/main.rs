@@ -21,6 +21,10 @@ mod meaning;
 mod model;
 mod output;
 mod queries;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(not(feature = "redis"))]
+mod redis_absent;
 mod settings;
 mod shapes;
 mod stub;

@@ -1,7 +1,8 @@
 //! The sections of the settings and the keys of each, read off the structs themselves.
 
 use memory_layers::{
-    GuardSettings, LayersSettings, LimitSettings, RetrySettings, TelemetrySettings, TimeoutSettings,
+    CacheSettings, GuardSettings, LayersSettings, LimitSettings, RetrySettings, TelemetrySettings,
+    TimeoutSettings,
 };
 use memory_search::{ContextSettings, FusionSettings, KeywordSettings, SearchSettings};
 use serde::Deserialize;
@@ -45,6 +46,12 @@ impl Section {
                     .with::<memory_firestore::BulkSettings>("bulk"),
             )
             .with::<memory_google_auth::GoogleAuthSettings>("google");
+        #[cfg(feature = "redis")]
+        let all = all.and(
+            "redis",
+            Self::of::<memory_redis::RedisSettings>()
+                .with::<memory_redis::VectorSettings>("vectors"),
+        );
         let search = Self::of::<SearchSettings>()
             .with::<FusionSettings>("fusion")
             .with::<KeywordSettings>("keyword")
@@ -57,7 +64,8 @@ impl Section {
             .with::<LimitSettings>("limit")
             .with::<TimeoutSettings>("timeout")
             .with::<TelemetrySettings>("telemetry")
-            .with::<GuardSettings>("guard");
+            .with::<GuardSettings>("guard")
+            .with::<CacheSettings>("cache");
         all.and("search", search)
             .and("embedding", embedding)
             .and("layers", layers)
@@ -78,6 +86,7 @@ impl Section {
 pub(super) fn absent(key: &str) -> Option<&'static str> {
     match key {
         "sqlite" if cfg!(not(feature = "sqlite")) => Some("sqlite"),
+        "redis" if cfg!(not(feature = "redis")) => Some("redis"),
         "firestore" | "google" if cfg!(not(feature = "firestore")) => Some("firestore"),
         _ => None,
     }

@@ -10,9 +10,13 @@ use super::read::variable_of;
 /// What stands in the place of a secret.
 const HIDDEN: &str = "(set, not shown)";
 
-/// Settings that may hold a secret, and whether the part before the first `:` may be shown.
-const SECRETS: [(&str, bool); 3] =
-    [("store", true), ("embedding.http.url", true), ("embedding.http.api_key", false)];
+/// Settings that may hold a secret and do not hide it themselves, and whether the part before the first `:` may be shown.
+const SECRETS: [(&str, bool); 4] = [
+    ("store", true),
+    ("cache", true),
+    ("embedding.http.url", true),
+    ("embedding.http.api_key", false),
+];
 
 /// One setting, as it is in use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -90,7 +94,7 @@ mod tests {
     #[test]
     fn every_value_is_shown_but_secrets() {
         let settings = Settings::from_toml_str(
-            "store = 'redis://u:sk-1@h'\n[write]\nbatch_size = 7\n[embedding.http]\n\
+            "store = 'redis://u:sk-1@h'\ncache = 'rediss://u:sk-0@h'\n[write]\nbatch_size = 7\n[embedding.http]\n\
              url = 'https://h/v1?key=sk-2'\napi_key = 'sk-3'\n",
         )
         .unwrap();
@@ -101,6 +105,7 @@ mod tests {
         assert_eq!(value("write.batch_size"), Some("7"));
         assert_eq!(value("tenant"), Some("\"default\""));
         assert_eq!(value("store"), Some("redis:... (set, not shown)"));
+        assert_eq!(value("cache"), Some("rediss:... (set, not shown)"));
         assert_eq!(value("embedding.http.api_key"), Some("(set, not shown)"));
         assert_eq!(value("embedding.model"), None, "it has no value");
         assert!(!format!("{entries:?}").contains("sk-"), "{entries:?}");

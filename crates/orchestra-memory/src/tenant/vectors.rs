@@ -272,7 +272,8 @@ mod tests {
         let opened = Embedding::open(&settings.embedding, Some(Arc::new(overtaken)), &composer);
         let (embedding, around) = opened.unwrap();
         let backend = Backend::of(store.clone());
-        let layers = Layers { backend: composer.backend(&backend).unwrap(), embedder: around };
+        let layers =
+            Layers { backend: composer.backend(&backend, None).unwrap(), embedder: around };
         let memory = Memory::compose(
             backend,
             layers,

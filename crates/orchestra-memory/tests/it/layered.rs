@@ -5,6 +5,8 @@
 mod callers;
 #[cfg(feature = "firestore")]
 mod firestore;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 

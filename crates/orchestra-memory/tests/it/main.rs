@@ -8,6 +8,7 @@
 
 mod background;
 mod bulk;
+mod caching;
 mod closing;
 mod dense;
 mod embedding;
@@ -24,6 +25,8 @@ mod layered;
 mod meaning;
 mod missing;
 mod opening;
+#[cfg(feature = "redis")]
+mod redis;
 mod removing;
 mod resplitting;
 mod searching;

@@ -10,14 +10,14 @@ use memory_testkit::{Harness, conformance};
 use super::over;
 
 /// A store on a file of its own, on a clock that the checks move.
-struct OnFile {
-    store: Arc<SqliteStore>,
-    clock: Arc<ManualClock>,
-    folder: tempfile::TempDir,
+pub(super) struct OnFile {
+    pub(super) store: Arc<SqliteStore>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) folder: tempfile::TempDir,
 }
 
 impl OnFile {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(conformance::start()));
         let mut settings = SqliteSettings::new(folder.path().join("memory.db"));
