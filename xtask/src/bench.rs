@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 
 use crate::metadata::Metadata;
-use crate::servers::{Absence, Firestore, with_firestore};
+use crate::servers::{self, Absence, Firestore, Redis};
 use crate::{model, program, rival, shell};
 
 /// The bench that needs the model's files.
@@ -11,6 +11,9 @@ const EMBED: &str = "embed";
 
 /// The bench that needs an emulator of Firestore.
 const FIRESTORE: &str = "firestore";
+
+/// The bench that needs a Redis server, and for some of its rows an emulator of Firestore.
+const REDIS: &str = "redis";
 
 /// The folder of the benches, a file each.
 const FOLDER: &str = "benches/benches";
@@ -53,13 +56,23 @@ fn parse(args: &[String]) -> Result<Asked<'_>> {
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let asked = parse(args)?;
     let names = names()?;
-    let exists = names.iter().any(|name| name == FIRESTORE);
-    if !(asked.includes(FIRESTORE) && exists) {
-        return run_with(&asked, &names, None);
-    }
+    let is_asked = |name: &str| asked.includes(name) && names.iter().any(|it| it == name);
     // A page without one of its tables would look like one that never had it.
-    let absence = if asked.name.is_none() && !asked.save { Absence::Skips } else { Absence::Fails };
-    with_firestore(absence, |firestore| run_with(&asked, &names, Some(firestore)))
+    let absence = |name: &str| {
+        if asked.save || asked.name == Some(name) { Absence::Fails } else { Absence::Skips }
+    };
+    let with_firestore = |redis: Option<&Redis>| {
+        if !is_asked(FIRESTORE) && !is_asked(REDIS) {
+            return run_with(&asked, &names, None, redis);
+        }
+        servers::with_firestore(absence(FIRESTORE), |firestore| {
+            run_with(&asked, &names, Some(firestore), redis)
+        })
+    };
+    if !is_asked(REDIS) {
+        return with_firestore(None);
+    }
+    servers::with_redis(absence(REDIS), |redis| with_firestore(Some(redis)))
 }
 
 /// The names of all benches.
@@ -76,23 +89,32 @@ fn names() -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn run_with(asked: &Asked<'_>, names: &[String], firestore: Option<&Firestore>) -> Result<()> {
+fn run_with(
+    asked: &Asked<'_>,
+    names: &[String],
+    firestore: Option<&Firestore>,
+    redis: Option<&Redis>,
+) -> Result<()> {
     let mut command = shell::cargo();
     command.args(["bench", "--package", "benches"]);
     match asked.name {
         Some(name) => {
             command.args(["--bench", name]);
         }
-        None if firestore.is_some_and(Firestore::is_absent) => {
-            let others = names.iter().filter(|name| *name != FIRESTORE);
-            command.args(others.flat_map(|name| ["--bench", name]));
-        }
         None => {
-            command.arg("--benches");
+            let lacks_firestore = firestore.is_some_and(Firestore::is_absent);
+            let lacks_redis = redis.is_some_and(Redis::is_absent);
+            let those = names.iter().filter(|name| {
+                !(lacks_firestore && *name == FIRESTORE || lacks_redis && *name == REDIS)
+            });
+            command.args(those.flat_map(|name| ["--bench", name]));
         }
     }
     if let Some(firestore) = firestore {
         firestore.give(&mut command);
+    }
+    if let Some(redis) = redis {
+        redis.give(&mut command);
     }
     if asked.includes(EMBED) {
         let target = Metadata::load()?.target_directory;

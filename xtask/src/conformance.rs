@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::servers::{Absence, with_firestore};
+use crate::servers::{Absence, with_firestore, with_redis};
 use crate::shell;
 
 /// The back ends, and the crates whose tests hold the suite of each.
@@ -16,7 +16,15 @@ const BACK_ENDS: &[(&str, &[&str])] = &[
     ("reference", &["memory-testkit"]),
     (FIRESTORE, &["memory-firestore"]),
     (LAYERS, &["memory-layers", "orchestra-memory"]),
+    (REDIS, &["memory-redis"]),
+    (REDIS_CLUSTER, &["memory-redis"]),
 ];
+
+/// Redis with the query engine, without it, and of the oldest version that will do.
+const REDIS: &str = "redis";
+
+/// A cluster of Redis with the query engine.
+const REDIS_CLUSTER: &str = "redis-cluster";
 
 /// The back end that needs an emulator.
 const FIRESTORE: &str = "firestore";
@@ -25,9 +33,10 @@ const FIRESTORE: &str = "firestore";
 /// over Firestore too.
 const LAYERS: &str = "layers";
 
-/// How often the suite is stamped through layers: five alone and all together, over two stores, and
-/// all together over Firestore. Each stamp has the same number of checks.
-const LAYER_STAMPS: usize = 13;
+/// How often the suite is stamped through layers: five alone and all together, over two stores, all
+/// together over Firestore and over Redis, and a cache before the reference store and, on Redis,
+/// before the embedded one. Each stamp has the same number of checks.
+const LAYER_STAMPS: usize = 16;
 
 /// The part of a test's name that says that it belongs to the suite.
 const MODULE: &str = "conformance::";
@@ -43,17 +52,28 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
     if [FIRESTORE, LAYERS].contains(&name.as_str()) {
         with_firestore(Absence::Fails, |firestore| {
-            let mut command = command(packages);
-            firestore.give(&mut command);
+            // Some stamps through the layers stand before Redis.
+            with_redis(Absence::Fails, |redis| {
+                let mut command = command(packages, MODULE);
+                firestore.give(&mut command);
+                redis.give(&mut command);
+                judge(name, &mut command)
+            })
+        })
+    } else if [REDIS, REDIS_CLUSTER].contains(&name.as_str()) {
+        let module = if name == REDIS { "suite::redis" } else { "suite::redis_cluster::" };
+        with_redis(Absence::Fails, |redis| {
+            let mut command = command(packages, module);
+            redis.give(&mut command);
             judge(name, &mut command)
         })
     } else {
-        judge(name, &mut command(packages))
+        judge(name, &mut command(packages, MODULE))
     }
 }
 
 /// The runner, for the tests of the suite in the packages alone.
-fn command(packages: &[&str]) -> Command {
+fn command(packages: &[&str], module: &str) -> Command {
     let mut command = shell::cargo();
     let nextest = shell::has_nextest();
     command.args(if nextest { &["nextest", "run"][..] } else { &["test", "--tests"] });
@@ -62,9 +82,9 @@ fn command(packages: &[&str]) -> Command {
         command.args(["--package", package]);
     }
     if nextest {
-        command.args(["--no-tests=pass", "-E", &format!("test({MODULE})")]);
+        command.args(["--no-tests=pass", "-E", &format!("test({module})")]);
     } else {
-        command.args(["--", MODULE]);
+        command.args(["--", module]);
     }
     command
 }
@@ -139,7 +159,8 @@ mod tests {
     fn an_unknown_back_end_is_answered_with_the_known_ones() {
         let error = run(&["oracle".to_owned()]).unwrap_err().to_string();
         assert!(
-            error.contains("oracle") && error.contains("sqlite, reference, firestore, layers"),
+            error.contains("oracle")
+                && error.contains("sqlite, reference, firestore, layers, redis"),
             "{error}"
         );
         assert!(run(&[]).is_err());

@@ -7,6 +7,7 @@
 mod bench;
 mod canary;
 mod ci;
+mod coherence;
 mod conformance;
 mod crash;
 mod demo;
@@ -46,10 +47,10 @@ cargo xtask COMMAND [ARGS]
                          [--arms keyword,vector,both] [--out FILE] [--config FILE]
                          [--program FILE]; docs/evaluation.md explains them
   test [ARGS]            all tests of the workspace; ARGS go to the test runner
-  conformance BACKEND    the conformance suite on one back end: sqlite, reference, firestore;
-                         or through the layers: layers
+  conformance BACKEND    the conformance suite on one back end: sqlite, reference, firestore,
+                         redis, redis-cluster; or through the layers: layers
   servers ACTION         the servers that tests need, to stay: up, down, status; each for all or
-                         for the one named: firestore; up [--emulator-jar PATH]
+                         for the one named: firestore, redis; up [--emulator-jar PATH]
   layers [--plant A:B]   hold the table of crates against the dependency graph;
                          --plant adds an arrow that is not there, to see the check fail
   features               build each feature of each crate alone, none, and all
@@ -65,6 +66,10 @@ cargo xtask COMMAND [ARGS]
                          all layers between clients and a server that fails by a seed: what was
                          acknowledged stays, what failed says so; then planted faults, each of
                          which has to be found; --seed shows one run again
+  coherence [--operations 100000] [--seed N]
+                         two processes with one store and a cache on Redis between them, while
+                         Redis is flushed, killed and stopped: no read is older than it may be;
+                         then caches that do something wrong, each of which has to be found
   fuzz [--seconds N] [TARGET]
                          the fuzz targets, 60 seconds each or as long as said; needs a nightly
                          toolchain, and installs cargo-fuzz into target/tools
@@ -72,7 +77,9 @@ cargo xtask COMMAND [ARGS]
   ci                     everything that has to pass before a merge
 
 Where FIRESTORE_EMULATOR_HOST is not set, test, conformance (firestore, layers), bench and ci start an
-emulator of their own and end it; docs/testing.md says how it is found.
+emulator of their own and end it; docs/testing.md says how it is found. Where MEMORY_TEST_REDIS is
+not set, test, conformance (redis, redis-cluster, layers), coherence, bench and ci start servers of
+Redis and end them; they are fetched once, by pip and apt-get.
 ";
 
 fn main() -> ExitCode {
@@ -103,6 +110,7 @@ fn dispatch(command: &str, rest: &[String]) -> Result<()> {
         ("powerloss", _) => powerloss::run(rest),
         ("crash", _) => crash::run(rest),
         ("simulate", _) => simulate::run(rest),
+        ("coherence", _) => coherence::run(rest),
         ("eval", _) => eval::run(rest),
         ("fuzz", _) => fuzz::run(rest),
         ("demo", []) => demo::run(),

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the model's files and an emulator of Firestore, then all tests of the
+//! `cargo xtask test`: the model's files, an emulator of Firestore and servers of Redis, then all tests of the
 //! workspace, through cargo-nextest where it is installed and `cargo test` where it is not, and
 //! then the examples of the documentation.
 
@@ -10,17 +10,19 @@ use anyhow::{Context, Result, bail};
 
 use crate::canary::{self, Cage};
 use crate::metadata::Metadata;
-use crate::servers::{Absence, Firestore, with_firestore};
+use crate::servers::{Absence, Firestore, Redis, with_firestore, with_redis};
 use crate::{model, program, servers, shell};
 
 /// The variable in which the tests find the folder of the model's files.
 const TEST_MODEL: &str = "ORCHESTRA_MEMORY_TEST_MODEL";
 
-/// Tests that exist only without the feature `firestore`: a package, the target that has them, and
+/// Tests that exist only without the feature `firestore` or `redis`: a package, the target that has them, and
 /// a part of their names.
-const ABSENT_TESTS: [(&str, &str, &str); 2] = [
+const ABSENT_TESTS: [(&str, &str, &str); 4] = [
     ("orchestra-memory", "--lib", "the_sections_of_firestore_name_its_feature"),
+    ("orchestra-memory", "--lib", "what_needs_redis_names_its_feature"),
     ("orchestra-memory-cli", "--test=it", "firestore_absent"),
+    ("orchestra-memory-cli", "--test=it", "redis_absent"),
 ];
 
 /// Runs the tests; `args` go to the test runner.
@@ -28,15 +30,18 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     // Now and not after the program was built, where it is a failure.
     servers::foresee()?;
     let model = model()?;
-    with_firestore(Absence::Skips, |firestore| run_with(args, &model, firestore))
+    with_firestore(Absence::Skips, |firestore| {
+        with_redis(Absence::Skips, |redis| run_with(args, &model, firestore, redis))
+    })
 }
 
-fn run_with(args: &[String], model: &Path, firestore: &Firestore) -> Result<()> {
+fn run_with(args: &[String], model: &Path, firestore: &Firestore, redis: &Redis) -> Result<()> {
     let target = Metadata::load()?.target_directory;
     let cage = Cage::new(&target, "run")?;
     let prepare = |command: &mut Command| {
         command.env(TEST_MODEL, model);
         firestore.give(command);
+        redis.give(command);
     };
     let all = ["--workspace", "--all-features"];
     let mut command = shell::cargo();

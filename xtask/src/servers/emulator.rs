@@ -1,29 +1,18 @@
-//! An emulator of Cloud Firestore as a child of this program, which no end of this program leaves
-//! behind.
-//!
-//! Java is the direct child, since the SDK's script around it would die alone. A watcher, which is
-//! this program once more, holds the other end of a pipe: when the pipe closes, by whatever end of
-//! its parent, it ends Java. Both are in process groups of their own, where Ctrl-C at the terminal
-//! does not reach them. The child waits for a word before it becomes Java, until the watcher knows
-//! of it.
+//! An emulator of Cloud Firestore, ended with this program.
 
-use std::env;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::deadline::Deadline;
+use super::guarded::Guarded;
 use super::process::Process;
 use super::sdk::Found;
-
-/// What the child does until it is Java; without a word it ends.
-const GATE: &str = "read -r word && exec \"$@\" < /dev/null";
 
 /// The class that the SDK's script starts.
 const CLASS: &str = "com.google.cloud.datastore.emulator.firestore.CloudFirestore";
@@ -44,19 +33,10 @@ const TAIL: usize = 15;
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// The argument with which this program becomes the watcher.
-pub(crate) const WATCH: &str = "watch-process";
-
-/// The word that dismisses the watcher.
-const DISMISSED: &str = "dismissed";
-
 /// A running emulator, ended with this value.
 pub(crate) struct Emulator {
-    child: Child,
-    process: Process,
+    java: Guarded,
     port: u16,
-    watcher: Watcher,
-    ended: bool,
 }
 
 impl Emulator {
@@ -86,40 +66,25 @@ impl Emulator {
     }
 
     fn start_on(port: u16, found: &Found, log: &Path) -> Result<Self> {
-        let out = File::create(log).with_context(|| log.display().to_string())?;
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", GATE, "sh"])
-            .arg(&found.java)
-            .args(["-Duser.language=en", HEAP, "-cp"])
-            .arg(&found.jar)
-            .args([CLASS, "start", "--host=127.0.0.1", &format!("--port={port}")])
-            .stdin(Stdio::piped())
-            .stdout(out.try_clone().context("the log")?)
-            .stderr(out);
-        own_group(&mut command);
-        let mut watcher = Watcher::start()?;
-        let mut child = command.spawn().context("cannot start `sh`")?;
-        // Without it the child ends by itself.
-        let mut gate = child.stdin.take();
-        let process = Process::child(&child)?;
-        watcher.watch(&process)?;
-        let emulator = Self { child, process, port, watcher, ended: false };
-        let gate = gate.as_mut().context("the child has no input")?;
-        // A child that has ended already is found to have.
-        let _ = gate.write_all(b"go\n");
-        Ok(emulator)
+        let mut command = Guarded::command(&found.java);
+        command.args(["-Duser.language=en", HEAP, "-cp"]).arg(&found.jar).args([
+            CLASS,
+            "start",
+            "--host=127.0.0.1",
+            &format!("--port={port}"),
+        ]);
+        Ok(Self { java: Guarded::start(command, log)?, port })
     }
 
     fn wait_until_it_answers(&mut self, log: &Path) -> Result<()> {
         let deadline = Deadline::after(PATIENCE);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let problem = loop {
-            if let Some(status) = self.child.try_wait().context("cannot wait for Java")? {
+            if let Some(status) = self.java.ended()? {
                 break format!("the Firestore emulator ended at once ({status})");
             }
             // Another program may have taken the port.
-            if answers_at(address) && self.process.listens_on(self.port) {
+            if answers_at(address) && self.java.process().listens_on(self.port) {
                 return Ok(());
             }
             if deadline.passed() {
@@ -133,12 +98,12 @@ impl Emulator {
 
     fn port_was_taken(&self, log: &Path) -> bool {
         let text = fs::read(log).unwrap_or_default();
-        !self.process.runs() && String::from_utf8_lossy(&text).contains("in use")
+        !self.java.process().runs() && String::from_utf8_lossy(&text).contains("in use")
     }
 
     /// The process.
     pub(crate) fn process(&self) -> Process {
-        self.process
+        self.java.process()
     }
 
     /// Its port of the loopback interface.
@@ -155,109 +120,17 @@ impl Emulator {
     ///
     /// # Errors
     /// The watcher cannot be dismissed; then it ends with this program.
-    pub(crate) fn stay(mut self) -> Result<()> {
-        self.watcher.dismiss()?;
-        self.ended = true;
-        Ok(())
+    pub(crate) fn stay(self) -> Result<()> {
+        self.java.stay()
     }
 
     /// Ends it, and returns when it has ended.
     ///
     /// # Errors
     /// It does not end.
-    pub(crate) fn end(mut self) -> Result<()> {
-        self.end_now()
+    pub(crate) fn end(self) -> Result<()> {
+        self.java.end()
     }
-
-    fn end_now(&mut self) -> Result<()> {
-        if std::mem::replace(&mut self.ended, true) {
-            return Ok(());
-        }
-        self.process.end()?;
-        self.child.wait().context("cannot wait for Java")?;
-        // A watcher that is gone, or stays, finds nothing to end.
-        let _ = self.watcher.dismiss();
-        Ok(())
-    }
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        if let Err(error) = self.end_now() {
-            eprintln!("the Firestore emulator is left behind: {error:#}");
-        }
-    }
-}
-
-/// This program once more, as the one that outlives it.
-struct Watcher {
-    child: Child,
-    pipe: Option<ChildStdin>,
-}
-
-impl Watcher {
-    fn start() -> Result<Self> {
-        let program = env::current_exe().context("this program cannot find itself")?;
-        let mut command = Command::new(program);
-        command.arg(WATCH).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        own_group(&mut command);
-        let mut child = command.spawn().context("cannot start this program once more")?;
-        let pipe = child.stdin.take();
-        Ok(Self { child, pipe })
-    }
-
-    fn tell(&mut self, line: &str) -> Result<()> {
-        let pipe = self.pipe.as_mut().context("the watcher is gone")?;
-        pipe.write_all(line.as_bytes()).context("the watcher is gone")
-    }
-
-    fn watch(&mut self, process: &Process) -> Result<()> {
-        self.tell(&format!("{} {}\n", process.pid, process.started))
-    }
-
-    fn dismiss(&mut self) -> Result<()> {
-        self.tell(&format!("{DISMISSED}\n"))?;
-        self.pipe = None;
-        self.child.wait().context("cannot wait for the watcher")?;
-        Ok(())
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        // Without a word it does its work; nobody has to wait for it.
-        self.pipe = None;
-    }
-}
-
-/// What the watcher does: it learns from its input which process to watch, waits for the end of
-/// the input, and ends that process unless it is dismissed.
-///
-/// # Errors
-/// An input that it does not understand, or a process that does not end.
-pub(crate) fn watch() -> Result<()> {
-    watch_by(BufReader::new(std::io::stdin()))
-}
-
-fn watch_by(input: impl BufRead) -> Result<()> {
-    let mut watched = None;
-    // An input that fails has ended.
-    for line in input.lines().map_while(|line| line.ok()) {
-        if line == DISMISSED {
-            return Ok(());
-        }
-        let (pid, started) = line.split_once(' ').context("no process")?;
-        watched = Some(Process { pid: pid.parse()?, started: started.parse()? });
-    }
-    watched.map_or(Ok(()), |process| process.end())
-}
-
-/// Keeps signals of the terminal from the command.
-fn own_group(command: &mut Command) {
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(command, 0);
-    #[cfg(not(unix))]
-    let _ = command;
 }
 
 fn free_port() -> Result<u16> {
@@ -310,6 +183,8 @@ pub(crate) fn own_log(folder: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -361,22 +236,5 @@ mod tests {
         }
         assert_eq!(own_log(folder.path()), running);
         assert!(!over.exists() && running.exists() && other.exists());
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn the_watcher_ends_what_it_watches_unless_it_is_dismissed() {
-        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
-        let process = Process::running(child.id()).unwrap();
-        let told = format!("{} {}\n", process.pid, process.started);
-        watch_by(format!("{told}{DISMISSED}\n").as_bytes()).unwrap();
-        // Another process that once had the number.
-        watch_by(format!("{} {}\n", process.pid, process.started + 1).as_bytes()).unwrap();
-        watch_by(&b""[..]).unwrap();
-        assert!(watch_by(&b"what?\n"[..]).is_err());
-        assert!(process.runs());
-        watch_by(told.as_bytes()).unwrap();
-        assert!(!process.runs());
-        child.wait().unwrap();
     }
 }

@@ -1,11 +1,13 @@
 //! `cargo xtask servers`: the real servers that tests and benches need, on this machine.
 //!
-//! `up` starts one to stay, until `down`; [`with_firestore`] starts one for as long as a command
-//! of this program runs.
+//! `up` starts them to stay, until `down`; [`with_firestore`] and [`with_redis`] start them for as
+//! long as a command of this program runs.
 
 mod deadline;
 mod emulator;
+mod guarded;
 mod process;
+mod redis;
 mod sdk;
 mod state;
 
@@ -21,10 +23,13 @@ use emulator::Emulator;
 use sdk::{Missing, Surroundings};
 use state::State;
 
-pub(crate) use emulator::{WATCH, watch};
+pub(crate) use guarded::{WATCH, watch};
+pub(crate) use redis::{Redis, with_redis};
 
 /// The servers.
-const KNOWN: &[&str] = &["firestore"];
+const KNOWN: &[&str] = &[FIRESTORE, REDIS];
+const FIRESTORE: &str = "firestore";
+const REDIS: &str = "redis";
 
 /// The variable in which clients of Firestore find an emulator: host and port.
 const HOST: &str = "FIRESTORE_EMULATOR_HOST";
@@ -42,6 +47,8 @@ const CI: &str = "CI";
 #[derive(Debug, PartialEq, Eq)]
 struct Asked {
     action: Action,
+    /// One server, or all.
+    only: Option<&'static str>,
     jar: Option<PathBuf>,
 }
 
@@ -61,7 +68,7 @@ fn parse(args: &[String]) -> Result<Asked> {
         Some(other) => bail!("`servers` knows up, down and status, and not `{other}`"),
         None => bail!("say what to do with the servers: up, down or status"),
     };
-    let (mut named, mut jar) = (false, None);
+    let (mut only, mut jar) = (None, None);
     while let Some(arg) = args.next() {
         if let Some(value) = arg.strip_prefix("--emulator-jar") {
             if action != Action::Up {
@@ -76,31 +83,42 @@ fn parse(args: &[String]) -> Result<Asked> {
             jar = Some(PathBuf::from(value.context("--emulator-jar needs the path of the jar")?));
         } else if arg.starts_with('-') {
             bail!("unknown argument `{arg}`; known: --emulator-jar PATH");
-        } else if !KNOWN.contains(&arg.as_str()) {
-            bail!("no server `{arg}`; known: {}", KNOWN.join(", "));
-        } else if named {
-            bail!("name one server, or none for all");
         } else {
-            named = true;
+            let Some(known) = KNOWN.iter().find(|known| *known == arg) else {
+                bail!("no server `{arg}`; known: {}", KNOWN.join(", "));
+            };
+            if only.replace(*known).is_some() {
+                bail!("name one server, or none for all");
+            }
         }
     }
-    Ok(Asked { action, jar })
+    Ok(Asked { action, only, jar })
 }
 
 /// Does what the arguments say.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let Asked { action, jar } = parse(args)?;
+    let Asked { action, only, jar } = parse(args)?;
     let folder = folder()?;
     // One `up` at a time, or a server would be started twice and forgotten once.
     let lock = folder.join("lock");
     let lock = File::create(&lock).with_context(|| lock.display().to_string())?;
     lock.lock().context("cannot wait for another `cargo xtask servers`")?;
     let place = Place { state: folder.join("firestore.json"), log: folder.join("firestore.log") };
-    match action {
-        Action::Up => place.up(jar),
-        Action::Down => place.down(),
-        Action::Status => place.status(),
+    if only.is_none_or(|only| only == FIRESTORE) {
+        match action {
+            Action::Up => place.up(jar)?,
+            Action::Down => place.down()?,
+            Action::Status => place.status()?,
+        }
     }
+    if only.is_none_or(|only| only == REDIS) {
+        match action {
+            Action::Up => redis::up(&folder)?,
+            Action::Down => redis::down(&folder)?,
+            Action::Status => redis::status(&folder)?,
+        }
+    }
+    Ok(())
 }
 
 /// Where states and logs lie; made where it is not there.
@@ -289,18 +307,27 @@ fn skippable(absence: Absence, missing: Missing) -> Result<String> {
 
 fn judge(absence: Absence, missing: Missing, ci: bool) -> Result<String> {
     match (absence, &missing) {
-        (Absence::Skips, Missing::NotInstalled(_)) if ci => Err(anyhow::Error::new(missing)
-            .context(format!("nothing may be skipped where {CI} is set"))),
-        (Absence::Skips, Missing::NotInstalled(_)) => Ok(missing.to_string()),
+        (Absence::Skips, Missing::NotInstalled(_) | Missing::Unfetched(_)) if ci => {
+            Err(anyhow::Error::new(missing)
+                .context(format!("nothing may be skipped where {CI} is set")))
+        }
+        (Absence::Skips, Missing::NotInstalled(_) | Missing::Unfetched(_)) => {
+            Ok(missing.to_string())
+        }
         _ => Err(missing.into()),
     }
 }
 
 /// What must not be overlooked at the end of a run.
 fn skipped(why: &str) -> String {
+    skipped_all("Firestore", "memory-firestore", why)
+}
+
+/// The same for any server and the package that needs it most.
+fn skipped_all(server: &str, package: &str, why: &str) -> String {
     let line = "*".repeat(72);
     format!(
-        "\n{line}\nSKIPPED: everything that needs Firestore, the suite of memory-firestore above \
+        "\n{line}\nSKIPPED: everything that needs {server}, the suite of {package} above \
          all.\nIt has NOT passed.\n{why}\n{line}"
     )
 }
@@ -308,15 +335,18 @@ fn skipped(why: &str) -> String {
 /// For a run of several commands: what it will have to say at its end, where there is no emulator.
 ///
 /// # Errors
-/// As [`with_firestore`] for [`Absence::Skips`], without starting one.
+/// As [`with_firestore`] and [`with_redis`] for [`Absence::Skips`], without starting one.
 pub(crate) fn foresee() -> Result<Option<String>> {
-    if given().is_some() {
-        return Ok(None);
-    }
-    match Surroundings::here().find() {
-        Ok(_) => Ok(None),
-        Err(missing) => Ok(Some(skipped(&skippable(Absence::Skips, missing)?))),
-    }
+    let firestore = if given().is_some() {
+        None
+    } else {
+        match Surroundings::here().find() {
+            Ok(_) => None,
+            Err(missing) => Some(skipped(&skippable(Absence::Skips, missing)?)),
+        }
+    };
+    let notes: Vec<_> = firestore.into_iter().chain(redis::foresee()?).collect();
+    Ok((!notes.is_empty()).then(|| notes.concat()))
 }
 
 #[cfg(test)]
@@ -329,18 +359,20 @@ mod tests {
 
     #[test]
     fn arguments_are_understood_or_refused_by_name() {
-        let plain = |action| Asked { action, jar: None };
-        assert_eq!(parse_words("up").unwrap(), plain(Action::Up));
-        assert_eq!(parse_words("down firestore").unwrap(), plain(Action::Down));
-        assert_eq!(parse_words("status").unwrap(), plain(Action::Status));
-        let with_jar = Asked { action: Action::Up, jar: Some("a.jar".into()) };
+        let plain = |action, only| Asked { action, only, jar: None };
+        assert_eq!(parse_words("up").unwrap(), plain(Action::Up, None));
+        assert_eq!(parse_words("down firestore").unwrap(), plain(Action::Down, Some(FIRESTORE)));
+        assert_eq!(parse_words("status").unwrap(), plain(Action::Status, None));
+        assert_eq!(parse_words("up redis").unwrap(), plain(Action::Up, Some(REDIS)));
+        let jar = Some("a.jar".into());
+        let with_jar = Asked { action: Action::Up, only: Some(FIRESTORE), jar };
         for words in ["up --emulator-jar a.jar firestore", "up firestore --emulator-jar=a.jar"] {
             assert_eq!(parse_words(words).unwrap(), with_jar);
         }
         for (words, part) in [
             ("", "up, down or status"),
             ("restart", "restart"),
-            ("up oracle", "known: firestore"),
+            ("up oracle", "known: firestore, redis"),
             ("up firestore firestore", "one server"),
             ("up --emulator-jar", "needs the path"),
             ("up --emulator-jar=", "needs the path"),

@@ -40,6 +40,8 @@ pub(crate) struct Found {
 pub(crate) enum Missing {
     /// It is not installed, or Java is not: a suite that needs it can be left out.
     NotInstalled(String),
+    /// It cannot be fetched: a suite that needs it can be left out.
+    Unfetched(String),
     /// Somebody has named a jar that is not there: nothing else is taken for it.
     NotAsNamed(String),
 }
@@ -48,7 +50,7 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotInstalled(what) => write!(f, "{what}\nInstall\n{INSTALL}"),
-            Self::NotAsNamed(what) => f.write_str(what),
+            Self::Unfetched(what) | Self::NotAsNamed(what) => f.write_str(what),
         }
     }
 }
