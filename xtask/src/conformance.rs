@@ -50,7 +50,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         .find(|(known, _)| known == name)
         .with_context(|| format!("no back end `{name}`; known: {}", known()))?;
 
-    if [FIRESTORE, LAYERS].contains(&name.as_str()) {
+    if name == FIRESTORE {
+        with_firestore(Absence::Fails, |firestore| {
+            let mut command = command(packages, MODULE);
+            firestore.give(&mut command);
+            judge(name, &mut command)
+        })
+    } else if name == LAYERS {
         with_firestore(Absence::Fails, |firestore| {
             // Some stamps through the layers stand before Redis.
             with_redis(Absence::Fails, |redis| {

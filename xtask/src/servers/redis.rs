@@ -265,8 +265,21 @@ impl Redis {
     }
 }
 
-fn is_given() -> bool {
-    env::var_os(WITH_ENGINE).is_some_and(|url| !url.is_empty())
+/// Whether the person has named servers.
+///
+/// # Errors
+/// Some of them: what needs the others would be left out without a word.
+fn is_given() -> Result<bool> {
+    let is_set = |variable: &&str| env::var_os(variable).is_some_and(|value| !value.is_empty());
+    let lacking: Vec<_> = VARIABLES.into_iter().filter(|variable| !is_set(variable)).collect();
+    match lacking.len() {
+        0 => Ok(true),
+        all if all == VARIABLES.len() => Ok(false),
+        _ => bail!(
+            "some of the servers of Redis are given and {} not: set all of their variables or none",
+            lacking.join(", ")
+        ),
+    }
 }
 
 /// Runs `work` with servers of Redis: those of the variables where they are set, else its own, which
@@ -275,7 +288,7 @@ fn is_given() -> bool {
 /// # Errors
 /// Those of the work; no servers, where that is no reason to skip.
 pub(crate) fn with_redis<T>(absence: Absence, work: impl FnOnce(&Redis) -> Result<T>) -> Result<T> {
-    if is_given() {
+    if is_given()? {
         eprintln!("redis: {WITH_ENGINE} is set, so none is started");
         return work(&Redis::Given);
     }
@@ -405,7 +418,7 @@ pub(super) fn status(folder: &Path) -> Result<()> {
 /// # Errors
 /// As [`with_redis`] for [`Absence::Skips`], without starting any.
 pub(super) fn foresee() -> Result<Option<String>> {
-    if is_given() {
+    if is_given()? {
         return Ok(None);
     }
     match files::ensure(&super::folder()?.join("redis")) {

