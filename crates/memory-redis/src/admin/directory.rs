@@ -66,6 +66,22 @@ pub(crate) async fn enlist(
     Ok(())
 }
 
+/// The token of a tenant's entry; `None` where it is not listed.
+///
+/// # Errors
+/// What the server met.
+pub(crate) async fn listed_as(
+    store: &RedisStore,
+    call: Call<'_>,
+    tenant: &TenantId,
+) -> Result<Option<String>> {
+    let key = store.keys.store("dir");
+    let mut command = redis::cmd("HGET");
+    command.arg(&key).arg(tenant.as_str());
+    let token = text(&store.wire.at(call, &key, &command, Effect::Reads).await?)?;
+    Ok((!token.is_empty()).then_some(token))
+}
+
 /// Removes a tenant's entry if it still has this token.
 ///
 /// # Errors

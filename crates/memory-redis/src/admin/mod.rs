@@ -13,7 +13,7 @@ use redis::Value;
 use crate::error::corrupt;
 
 pub(crate) use changes::{head, trim_now_and_then};
-pub(crate) use directory::{enlist, unlist};
+pub(crate) use directory::{enlist, listed_as, unlist};
 pub(crate) use meta::{check_store, keep_tombstones, store_key, tombstone};
 
 /// A text of an answer.

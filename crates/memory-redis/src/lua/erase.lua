@@ -3,12 +3,12 @@
 -- KEYS[1]: `base`. ARGV: 1 what is asked, and then
 --   'items'   2... of each memory its id and the revision that it must have. { 'done', removed }.
 --             Entries of the change log go with them, for they name ids.
---   'answers' 2 the bound after which it goes on in `x:k`  3 how many  4 those that stand until
---             then or less long, 20 digits  5 a user, '' for all: { 'done', the member to go on
---             after, '' at the end }. A user's answers lose what they say; a tenant's go.
+--   'answers' 2 the bound after which it goes on in `x:k`  3 how many  4 the position up to which
+--             they were kept, decimal  5 a user, '' for all: { 'done', the member to go on after, ''
+--             at the end }. A user's answers lose what they say; a tenant's go.
 --   'log'     drops what the change log says: { 'done' }
 --   'state'   the rest of a tenant, which is no longer listed unless memories came meanwhile:
---             { 'done', the token that it was listed under or '', its version of spaces now }
+--             { 'done', '1' where it is not listed }. A second time it does no harm.
 
 local base, state = KEYS[1], KEYS[1] .. 's'
 
@@ -33,11 +33,14 @@ if ARGV[1] == 'items' then
   if removed > 0 then drop_log() end
   return { 'done', removed }
 elseif ARGV[1] == 'answers' then
-  local set, most = base .. 'x:k', tonumber(ARGV[3])
+  local set, most, last = base .. 'x:k', tonumber(ARGV[3]), tonumber(ARGV[4])
   local members = redis.call('ZRANGEBYLEX', set, ARGV[2], '+', 'LIMIT', 0, most)
   for _, member in ipairs(members) do
     local name = base .. 'k:' .. member:sub(21)
-    if member:sub(1, 20) <= ARGV[4] and redis.call('HGET', name, 'x') == member:sub(1, 20) then
+    local kept = redis.call('HMGET', name, 'x', 'a')
+    -- The second line of an answer is its position; one that was cleared says nothing.
+    local position = tonumber((kept[2] or ''):match('^1\n(%d+)') or '0')
+    if position <= last and kept[1] == member:sub(1, 20) then
       if ARGV[5] == '' then
         redis.call('DEL', name)
         redis.call('ZREM', set, member)
@@ -56,7 +59,6 @@ elseif ARGV[1] == 'log' then
 end
 
 local version = decimal(tonumber(redis.call('HGET', state, 'sv') or '0') + 1)
-local token = redis.call('HGET', state, 'dir')
 for _, id in ipairs(redis.call('SMEMBERS', base .. 'vn')) do
   redis.call('SADD', base .. 'vg', id)
 end
@@ -69,4 +71,4 @@ for _, field in ipairs(redis.call('HKEYS', state)) do
 end
 redis.call('HSET', state, 'sv', version)
 if is_empty then redis.call('DEL', base .. 'vg') end
-return { 'done', is_empty and token or '', version }
+return { 'done', is_empty and '1' or '' }

@@ -16,7 +16,6 @@ use redis::Value;
 
 use crate::admin::{self, int, text};
 use crate::error::corrupt;
-use crate::fields::sortable;
 use crate::store::RedisStore;
 use crate::wire::{Call, Effect, Script};
 use crate::{fields, search};
@@ -156,7 +155,7 @@ fn written_at(revision: &[u8]) -> Result<u64> {
 }
 
 /// Clears some answers; the member after which it goes on. What was kept since the erasure began
-/// stays, for a key stands for a day.
+/// stays.
 async fn answers(
     store: &RedisStore,
     call: Call<'_>,
@@ -166,7 +165,6 @@ async fn answers(
     after: &[u8],
 ) -> Result<Option<Vec<u8>>> {
     let base = [store.keys.tenant(&context.tenant).base().to_owned()];
-    let until = place.began_at.as_micros().saturating_add(memory_core::limits::IDEMPOTENCY_MICROS);
     let user = match scope {
         EraseScope::User(user) => user.as_str(),
         EraseScope::Tenant => "",
@@ -175,7 +173,7 @@ async fn answers(
         b"answers".to_vec(),
         if after.is_empty() { b"-".to_vec() } else { [b"(", after].concat() },
         ANSWERS.to_string().into_bytes(),
-        sortable(until).into_bytes(),
+        place.position.to_string().into_bytes(),
         user.into(),
     ];
     let answer = store.wire.script(call, &ERASE, &base, &args).await?;
@@ -191,15 +189,17 @@ async fn rest(store: &RedisStore, call: Call<'_>, context: &CallContext) -> Resu
     search::drop_indexes(store, call, context).await?;
     let base = [store.keys.tenant(tenant).base().to_owned()];
     store.wire.script(call, &ERASE, &base, &[b"log".to_vec()]).await?;
+    // From before the tenant is taken off, so that one who lists it anew meanwhile is not undone; and
+    // from the list, so that a step whose answer was lost can be done again.
+    let token = admin::listed_as(store, call, tenant).await?;
     let answer = store.wire.script(call, &ERASE, &base, &[b"state".to_vec()]).await?;
     store.tenants.forget(tenant);
     let Value::Array(answer) = answer else { return Err(odd()) };
-    let [_, token, _] = &answer[..] else { return Err(odd()) };
-    let token = text(token)?;
-    if !token.is_empty() {
-        admin::unlist(store, call, tenant, &token).await?;
+    let [_, gone] = &answer[..] else { return Err(odd()) };
+    match token {
+        Some(token) if !text(gone)?.is_empty() => admin::unlist(store, call, tenant, &token).await,
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn odd() -> Error {

@@ -174,7 +174,8 @@ async fn step(
 /// How many memories pass.
 ///
 /// One round trip without a filter, and with one owner while nothing of the tenant is expired;
-/// otherwise one for each thousand memories that the walk passes.
+/// otherwise one for each thousand memories that the walk passes. One that is written anew while
+/// such a walk goes on may be counted twice or not at all.
 ///
 /// # Errors
 /// `InvalidInput`: the filter. `Unsupported`: an undeclared key. `Corrupt`: what is stored. What the
