@@ -126,8 +126,17 @@ fn transfers() {
 fn upkeep() {
     let world = world();
     let stats = world.object(&["stats"]);
-    let stats_keys =
-        ["embedding", "layers", "schema", "spaces", "store", "tenant", "tenant_stats", "usage"];
+    let stats_keys = [
+        "cache",
+        "embedding",
+        "layers",
+        "schema",
+        "spaces",
+        "store",
+        "tenant",
+        "tenant_stats",
+        "usage",
+    ];
     assert_eq!(keys(&stats), stats_keys);
     assert_eq!(keys(&stats["usage"]), ["operations", "total"], "what bills has an estimate too");
     let usage_keys = ["bytes", "calls", "deletes", "index_entries", "reads", "writes"];

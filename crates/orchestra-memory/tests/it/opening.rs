@@ -18,9 +18,13 @@ fn nothing_is_opened_in_place_of_what_cannot_be_had() {
         true => ErrorKind::Config,
         false => ErrorKind::Unsupported,
     };
+    let redis = match cfg!(feature = "redis") {
+        true => ErrorKind::Config,
+        false => ErrorKind::Unsupported,
+    };
     for (url, kind) in [
         ("firestore://project/database/more", firestore),
-        ("redis://host", ErrorKind::Unsupported),
+        ("redis://host/no-number", redis),
         ("mysql://host", ErrorKind::Config),
         ("memory.db", ErrorKind::Config),
         ("", ErrorKind::Config),
