@@ -124,7 +124,7 @@ impl Task {
             let key = self.random.below(KEYS);
             match self.random.below(100) {
                 0..12 => self.write(key).await,
-                12..70 => self.get(key).await,
+                12..70 => drop(self.get(key).await),
                 _ => self.history(key % 2).await,
             }
             self.board.add(self.task, Count::Operations);
@@ -156,14 +156,19 @@ impl Task {
         eprintln!("failed: {error}");
     }
 
-    async fn get(&self, key: usize) {
+    /// Reads an item and judges what is found; `None` where the read failed.
+    async fn get(&self, key: usize) -> Option<Option<MemoryItem>> {
         let floors = self.floors(key);
         match self.store.fetch(&self.context, &[id(key)], &Projection::full()).await {
             Ok(items) => {
-                let version = items.into_iter().flatten().next().map_or(0, |item| version(&item));
-                self.judge("a read by id", key, floors, version);
+                let found = items.into_iter().flatten().next();
+                self.judge("a read by id", key, floors, found.as_ref().map_or(0, version));
+                Some(found)
             }
-            Err(error) => self.failed(&error),
+            Err(error) => {
+                self.failed(&error);
+                None
+            }
         }
     }
 
@@ -185,11 +190,7 @@ impl Task {
 
     async fn write(&mut self, key: usize) {
         let before = (self.board.phase(), self.layer.counts().unconfirmed);
-        let found = match self.store.fetch(&self.context, &[id(key)], &Projection::full()).await {
-            Ok(found) => found,
-            Err(error) => return self.failed(&error),
-        };
-        let found = found.into_iter().flatten().next();
+        let Some(found) = self.get(key).await else { return };
         let next = found.as_ref().map_or(0, version) + 1;
         let precondition = match found.and_then(|item| item.revision) {
             Some(revision) => Precondition::Revision(revision),
@@ -209,7 +210,10 @@ impl Task {
                 }
                 self.board.raise(Floor::Any, self.task, key, next);
             }
-            Err(error) if error.kind() == ErrorKind::Conflict => {
+            // The item was not there yet, or was of another revision: somebody came before.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::AlreadyExists) =>
+            {
                 self.board.add(self.task, Count::Conflicts);
             }
             Err(error) => self.failed(&error),
