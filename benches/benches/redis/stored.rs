@@ -144,10 +144,15 @@ impl Bare {
         };
         let mut pipe = redis::pipe();
         pipe.atomic();
-        pipe.cmd("HMGET").arg(format!("{base}b:s")).arg(&["dir", "sv", "ix", "fence", "pos"]);
+        pipe.cmd("HMGET").arg(format!("{base}b:s")).arg(&["dir", "sv", "ix", "fence", "pos", "wl"]);
         pipe.cmd("HMGET").arg(&memory);
         pipe.arg(&["to", "tc", "tu", "e", "u", "a", "s", "r", "k", "ch"]);
-        pipe.cmd("HSET").arg(format!("{base}b:s")).arg("pos").arg(position).ignore();
+        pipe.cmd("HSET").arg(format!("{base}b:s")).arg("pos").arg(position);
+        // The number of words of all memories, where the query engine is on.
+        if self.fields.iter().any(|(name, _)| name == "n") {
+            pipe.arg("wl").arg(position);
+        }
+        pipe.ignore();
         pipe.cmd("HSET").arg(&memory);
         for (name, value) in self.fields.iter() {
             pipe.arg(name).arg(value);

@@ -98,12 +98,12 @@ fn written(shape: &Shape, item: MemoryItem) {
     let id = item.id.clone();
     let put = Put { item, vectors: Vectors::Keep, precondition: Precondition::Any };
     let fields = fields_of(&put).expect("a valid item has fields");
-    let mut fields: BTreeMap<&str, Vec<u8>> = fields.into_iter().collect();
+    let mut fields: BTreeMap<&str, Vec<u8>> =
+        fields.into_iter().map(|(name, value)| (name, value.into_owned())).collect();
     fields.insert(f::REVISION, b"1-000000000000".to_vec());
     let values = shape
         .fields()
-        .iter()
-        .map(|name| fields.remove(name.as_str()).map_or(Value::Nil, Value::BulkString))
+        .map(|name| fields.remove(name).map_or(Value::Nil, Value::BulkString))
         .collect();
     assert!(fields.is_empty(), "every field is read");
     let back = shape.read(id, values).expect("written fields are read").expect("an item");

@@ -56,12 +56,13 @@ impl Script {
         Self { code: code.to_owned(), digest, effect }
     }
 
-    fn command(&self, by: &str, what: &str, keys: &[String], args: &[Vec<u8>]) -> Cmd {
-        let bytes = keys.iter().map(String::len).chain(args.iter().map(Vec::len)).sum::<usize>();
+    fn command<A: AsRef<[u8]>>(&self, by: &str, what: &str, keys: &[String], args: &[A]) -> Cmd {
+        let sizes = args.iter().map(|arg| arg.as_ref().len());
+        let bytes = keys.iter().map(String::len).chain(sizes).sum::<usize>();
         let mut command = Cmd::with_capacity(keys.len() + args.len() + 3, bytes + what.len() + 16);
         command.arg(by).arg(what).arg(keys.len()).arg(keys);
         for arg in args {
-            command.arg(arg.as_slice());
+            command.arg(arg.as_ref());
         }
         command
     }
@@ -215,12 +216,12 @@ impl Wire {
     ///
     /// # Errors
     /// What the server answers; of what writes and whose answer was lost, with unknown outcome.
-    pub(crate) async fn script(
+    pub(crate) async fn script<A: AsRef<[u8]>>(
         &self,
         call: Call<'_>,
         script: &Script,
         keys: &[String],
-        args: &[Vec<u8>],
+        args: &[A],
     ) -> Result<Value> {
         let Some(key) = keys.first() else {
             return Err(Error::new(ErrorKind::Unexpected, "a script without a key"));

@@ -27,7 +27,7 @@ async fn change(
     tokens: &[&str],
 ) -> Result<()> {
     let keys = [store.keys.store("dir"), store.keys.store("tenants")];
-    let mut args = vec![what.into(), tenant.as_str().into()];
+    let mut args: Vec<Vec<u8>> = vec![what.into(), tenant.as_str().into()];
     args.extend(tokens.iter().map(|token| (*token).into()));
     store.wire.script(call, &DIRECTORY, &keys, &args).await.map(drop)
 }

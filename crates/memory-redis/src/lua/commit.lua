@@ -9,7 +9,8 @@
 --   13... each write: what it is: 'p' a put, 'k' a put that keeps the vectors of the same content,
 --         'd' a delete; the id; '' or '-' (must be absent) or '=' and a revision; and of puts the
 --         number of the arguments that follow and so many fields and values. The first are `to`,
---         `tc`, `tu`, `e`, then of `u`, `a`, `s` and `ch` those that there are.
+--         `tc`, `tu`, `e`, then of `u`, `a`, `s` and `ch` those that there are; where the indexes
+--         have a mark the last is `n`.
 --
 -- Answers:
 --   { 'done', position, revision, existed, ... }  two for each write: '' after a delete, '0' or '1'
@@ -167,7 +168,7 @@ for n = 1, writes do
     end
     redis.call('HSET', name, 'r', revision, unpack(ARGV, first, last))
     if ARGV[7] ~= '' or row and row[11] then
-      count(base, row and row[11], redis.call('HGET', name, 'n'))
+      count(base, row and row[11], ARGV[7] ~= '' and ARGV[last])
     end
     relink(base, id, row, new)
     append(base, position, 'p', id, revision)

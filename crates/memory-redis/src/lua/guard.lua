@@ -24,7 +24,7 @@
 -- is the first 12 hexadecimal digits of the commit's id.
 
 local function decimal(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 local function known(base)

@@ -13,7 +13,7 @@ end
 
 local function trim(base, position)
   redis.call('XTRIM', base .. 'l', 'MINID', decimal(position + 1) .. '-0')
-  local dropped = string.format('%020.0f', position)
+  local dropped = string.format('%020d', position)
   if (redis.call('HGET', base .. 's', 'ld') or '') < dropped then
     redis.call('HSET', base .. 's', 'ld', dropped)
   end

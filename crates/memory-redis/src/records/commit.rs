@@ -1,5 +1,6 @@
 //! Commits: one script, which checks everything and then writes everything.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
@@ -30,17 +31,23 @@ static COMMIT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&parts.concat(), Effect::Writes)
 });
 
+static ADD: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("../lua/add.lua"), Effect::Writes));
+
 /// Attempts at a commit while the tenant is listed, indexed, or given other spaces: each of the
 /// three once, and once more where an erasure came between.
 const ATTEMPTS: u32 = 6;
+
+/// Room for the fields and values of most memories.
+const PUT_ARGUMENTS: usize = 44;
 
 /// The arguments that change from attempt to attempt.
 const VERSION: usize = 5;
 const MARK: usize = 6;
 const REFUSED: usize = 7;
 
-/// Commits all writes together: one round trip, and one more each for what the process does not
-/// know of the tenant yet.
+/// Commits all writes together: one round trip, one more each for what the process does not know of
+/// the tenant yet, and one where a memory that must not be there is the only write and there is one.
 ///
 /// # Errors
 /// As [`memory_core::traits::RecordStore::commit`].
@@ -57,6 +64,7 @@ pub(crate) async fn commit(
     let mut fresh = false;
     let mut known = None;
     let mut args = None;
+    let mut alone = alone(context, commit);
     for _ in 0..ATTEMPTS {
         let mut refused = None;
         if has_vectors {
@@ -77,15 +85,27 @@ pub(crate) async fn commit(
         if let Some(error) = refused.take_if(|_| commit.idempotency.is_none() && !commit.resend) {
             return Err(error);
         }
+        let version = known
+            .as_ref()
+            .map_or_else(Vec::new, |known| known.spaces.version.to_string().into_bytes());
+        let mark = store.engine.mark().unwrap_or_default();
+        // Once, and before all else.
+        if let Some(put) = alone.take()
+            && refused.is_none()
+        {
+            let args = add_arguments(store, commit, put, version.clone(), mark)?;
+            let answer = Answer::new(store.wire.script(call, &ADD, &base, &args).await?)?;
+            if answer.status != "long" {
+                return received(store, call, context, answer.receipt(commit)?).await;
+            }
+        }
         let args = match &mut args {
             Some(args) => args,
             None => args.insert(arguments(store, context, commit)?),
         };
-        args[VERSION] = known
-            .as_ref()
-            .map_or_else(Vec::new, |known| known.spaces.version.to_string().into_bytes());
-        args[MARK] = store.engine.mark().unwrap_or_default().into();
-        args[REFUSED] = if refused.is_some() { b"1".to_vec() } else { Vec::new() };
+        args[VERSION] = version.into();
+        args[MARK] = text_of(mark);
+        args[REFUSED] = text_of(if refused.is_some() { "1" } else { "" });
         let begun = store.tenants.begin();
         let answer = Answer::new(store.wire.script(call, &COMMIT, &base, args).await?)?;
         match answer.status.as_str() {
@@ -102,17 +122,39 @@ pub(crate) async fn commit(
                 search::prepare(store, call, context).await?;
             }
             "refused" => return Err(refused.unwrap_or_else(odd)),
-            _ => {
-                let receipt = answer.receipt(commit)?;
-                if let Some(position) = receipt.position {
-                    let changes = receipt.results.len();
-                    admin::trim_now_and_then(store, call, context, position.0, changes).await;
-                }
-                return Ok(receipt);
-            }
+            _ => return received(store, call, context, answer.receipt(commit)?).await,
         }
     }
     Err(state::unsettled())
+}
+
+/// What is done once a commit has happened.
+async fn received(
+    store: &RedisStore,
+    call: Call<'_>,
+    context: &CallContext,
+    receipt: CommitReceipt,
+) -> Result<CommitReceipt> {
+    if let Some(position) = receipt.position {
+        let changes = receipt.results.len();
+        admin::trim_now_and_then(store, call, context, position.0, changes).await;
+    }
+    Ok(receipt)
+}
+
+/// The put that `lua/add.lua` is for.
+fn alone<'a>(context: &CallContext, commit: &'a Commit) -> Option<&'a Put> {
+    match commit.writes.as_slice() {
+        [Write::Put(put)]
+            if put.precondition == Precondition::Absent
+                && !commit.resend
+                && commit.idempotency.is_none()
+                && context.fence.is_none() =>
+        {
+            Some(put)
+        }
+        _ => None,
+    }
 }
 
 /// The vectors that a write brings.
@@ -144,72 +186,104 @@ fn check_vectors(commit: &Commit, spaces: &TenantSpaces) -> Result<()> {
     Ok(())
 }
 
+/// The arguments as `lua/add.lua` has them.
+fn add_arguments<'a>(
+    store: &RedisStore,
+    commit: &'a Commit,
+    put: &'a Put,
+    version: Vec<u8>,
+    mark: &'a str,
+) -> Result<Vec<Argument<'a>>> {
+    let mut args = Vec::with_capacity(4 + PUT_ARGUMENTS);
+    args.extend([tail(&commit.id).into_bytes().into(), version.into(), text_of(mark)]);
+    args.push(text_of(put.item.id.as_str()));
+    put_arguments(store, &commit.id, put, &mut args)
+        .map_err(|error| error.with_context("write", "0"))?;
+    Ok(args)
+}
+
 /// The arguments as `lua/commit.lua` has them.
-fn arguments(store: &RedisStore, context: &CallContext, commit: &Commit) -> Result<Vec<Vec<u8>>> {
+fn arguments<'a>(
+    store: &RedisStore,
+    context: &CallContext,
+    commit: &'a Commit,
+) -> Result<Vec<Argument<'a>>> {
     let now = store.clock.now().as_micros();
-    let mut args: Vec<Vec<u8>> = Vec::with_capacity(12 + commit.writes.len() * 40);
-    args.push(sortable(now).into_bytes());
-    args.push(commit.id.as_bytes().to_vec());
-    args.push(tail(&commit.id).into_bytes());
-    args.push(if commit.resend { b"1".to_vec() } else { Vec::new() });
-    args.push(state::fence_text(context.fence).into_bytes());
-    args.extend([Vec::new(), Vec::new(), Vec::new()]);
+    let mut args: Vec<Argument<'a>> =
+        Vec::with_capacity(12 + commit.writes.len() * (4 + PUT_ARGUMENTS));
+    args.push(sortable(now).into_bytes().into());
+    args.push(Cow::Borrowed(commit.id.as_bytes()));
+    args.push(tail(&commit.id).into_bytes().into());
+    args.push(text_of(if commit.resend { "1" } else { "" }));
+    args.push(state::fence_text(context.fence).into_bytes().into());
+    args.extend([text_of(""), text_of(""), text_of("")]);
     match &commit.idempotency {
         Some(key) => args.extend([
-            key.key().into(),
-            key.digest().to_vec(),
-            sortable(now.saturating_add(IDEMPOTENCY_MICROS)).into_bytes(),
-            users(commit).into_bytes(),
+            text_of(key.key()),
+            Cow::Borrowed(key.digest().as_slice()),
+            sortable(now.saturating_add(IDEMPOTENCY_MICROS)).into_bytes().into(),
+            users(commit).into_bytes().into(),
         ]),
-        None => args.extend([Vec::new(), Vec::new(), Vec::new(), Vec::new()]),
+        None => args.extend([text_of(""), text_of(""), text_of(""), text_of("")]),
     }
-    let indexed = store.engine.mark().is_some();
     for (place, write) in commit.writes.iter().enumerate() {
-        let kind: &[u8] = match write {
-            Write::Delete(_) => b"d",
-            Write::Put(put) if put.vectors == Vectors::Keep => b"k",
-            Write::Put(_) => b"p",
-        };
-        args.push(kind.to_vec());
-        args.push(write.id().as_str().into());
+        args.push(text_of(match write {
+            Write::Delete(_) => "d",
+            Write::Put(put) if put.vectors == Vectors::Keep => "k",
+            Write::Put(_) => "p",
+        }));
+        args.push(text_of(write.id().as_str()));
         args.push(match write.precondition() {
-            Precondition::Any => Vec::new(),
-            Precondition::Absent => b"-".to_vec(),
-            Precondition::Revision(revision) => format!("={revision}").into_bytes(),
+            Precondition::Any => text_of(""),
+            Precondition::Absent => text_of("-"),
+            Precondition::Revision(revision) => format!("={revision}").into_bytes().into(),
         });
         if let Write::Put(put) = write {
-            put_arguments(store, &commit.id, put, indexed, &mut args)
+            let count = args.len();
+            args.push(text_of(""));
+            put_arguments(store, &commit.id, put, &mut args)
                 .map_err(|error| error.with_context("write", place.to_string()))?;
+            args[count] = (args.len() - count - 1).to_string().into_bytes().into();
         }
     }
     Ok(args)
 }
 
-fn put_arguments(
+/// The fields and values of a put.
+fn put_arguments<'a>(
     store: &RedisStore,
-    commit: &CommitId,
-    put: &Put,
-    indexed: bool,
-    args: &mut Vec<Vec<u8>>,
+    commit: &'a CommitId,
+    put: &'a Put,
+    args: &mut Vec<Argument<'a>>,
 ) -> Result<()> {
-    let count = args.len();
-    args.push(Vec::new());
     for (name, value) in model::fields_of(put)? {
-        args.extend([name.into(), value]);
+        args.extend([text_of(name), value]);
     }
-    args.extend([fields::COMMIT.into(), commit.as_bytes().to_vec()]);
+    args.extend([text_of(fields::COMMIT), Cow::Borrowed(commit.as_bytes().as_slice())]);
     if let Vectors::Replace(vectors) = &put.vectors {
         for (space, vector) in vectors {
-            args.extend([TenantKeys::vector_field(space).into(), model::vector_bytes(vector)]);
+            let name = TenantKeys::vector_field(space).into_bytes();
+            args.extend([name.into(), model::vector_bytes(vector).into()]);
         }
     }
-    if indexed {
-        for (name, value) in search::fields(store, &put.item) {
-            args.extend([name.into(), value]);
-        }
+    // The number of words is the last, which the scripts rely on.
+    for (name, value) in search::fields(store, &put.item) {
+        args.extend([
+            match name {
+                Cow::Borrowed(name) => text_of(name),
+                Cow::Owned(name) => name.into_bytes().into(),
+            },
+            value.into(),
+        ]);
     }
-    args[count] = (args.len() - count - 1).to_string().into_bytes();
     Ok(())
+}
+
+/// An argument of a script.
+type Argument<'a> = Cow<'a, [u8]>;
+
+fn text_of(text: &str) -> Argument<'_> {
+    Cow::Borrowed(text.as_bytes())
 }
 
 /// The users whose memories a commit puts, one a line: none of them has a control character.

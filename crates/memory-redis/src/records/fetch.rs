@@ -62,8 +62,7 @@ async fn one(
 ) -> Result<Option<MemoryItem>> {
     let shape = Shape::of(projection, &TenantSpaces::default());
     let key = keys.memory(id);
-    let mut command = redis::cmd("HMGET");
-    command.arg(&key).arg(shape.fields());
+    let command = shape.get(&key);
     match store.wire.at(call, &key, &command, Effect::Reads).await? {
         Value::Array(values) => shape.read(id.clone(), values),
         _ => Err(odd()),
@@ -96,7 +95,7 @@ async fn many(
                     .map_or_else(Vec::new, |known| known.spaces.version.to_string().into_bytes()),
             );
             args.push(shape.fields().len().to_string().into_bytes());
-            args.extend(shape.fields().iter().map(|field| field.clone().into_bytes()));
+            args.extend(shape.fields().map(Into::into));
             args.extend(rest.iter().map(|id| id.as_str().into()));
             let base = [keys.base().to_owned()];
             let answer = store.wire.script(call, &FETCH, &base, &args).await?;

@@ -5,6 +5,7 @@
 //! or 1, `i` a little-endian i64, `f` a little-endian f64, `t` a text after its length as a
 //! little-endian u16, `l` a number of texts as one byte and each as `t` has it. Nothing follows.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use memory_core::traits::TenantSpaces;
@@ -13,7 +14,7 @@ use memory_core::{
     Metadata, Projection, Put, Result, Revision, Role, SessionId, SpaceId, Timestamp, UserId,
     VectorProjection,
 };
-use redis::Value;
+use redis::{Cmd, Value};
 
 use crate::error::corrupt;
 use crate::fields::{self as f, sortable};
@@ -43,7 +44,7 @@ const ALWAYS_READ: [&str; 14] = [
 /// Which fields a read asks for, and how they become an item.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
-    fields: Vec<String>,
+    fields: Vec<Cow<'static, str>>,
     content: bool,
     payload: bool,
     metadata: bool,
@@ -64,14 +65,14 @@ impl Shape {
             VectorProjection::Space(id) => spaces.find(id).map(sized).into_iter().collect(),
             VectorProjection::All => all().map(sized).collect(),
         };
-        let mut fields: Vec<String> = ALWAYS_READ.map(str::to_owned).into();
+        let mut fields: Vec<_> = ALWAYS_READ.map(Cow::Borrowed).into();
         if projection.content {
-            fields.push(f::CONTENT.to_owned());
+            fields.push(Cow::Borrowed(f::CONTENT));
         }
         if projection.payload {
-            fields.push(f::PAYLOAD.to_owned());
+            fields.push(Cow::Borrowed(f::PAYLOAD));
         }
-        fields.extend(vectors.iter().map(|(space, _)| TenantKeys::vector_field(space)));
+        fields.extend(vectors.iter().map(|(space, _)| TenantKeys::vector_field(space).into()));
         Self {
             fields,
             content: projection.content,
@@ -82,8 +83,18 @@ impl Shape {
     }
 
     /// The fields to be read, in the order of the values that [`Shape::read`] takes.
-    pub(crate) fn fields(&self) -> &[String] {
-        &self.fields
+    pub(crate) fn fields(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.fields.iter().map(AsRef::as_ref)
+    }
+
+    /// The command that reads them of the memory under a key.
+    pub(crate) fn get(&self, key: &str) -> Cmd {
+        let mut command = Cmd::with_capacity(2 + self.fields.len(), key.len() + 64);
+        command.arg("HMGET").arg(key);
+        for field in self.fields() {
+            command.arg(field);
+        }
+        command
     }
 
     /// An item out of the values of [`Shape::fields`], expired or not; `None` where there is no such
@@ -160,40 +171,40 @@ impl Shape {
 ///
 /// # Errors
 /// `InvalidInput`: metadata beyond its limits, which a valid item does not have.
-pub(crate) fn fields_of(put: &Put) -> Result<Vec<(&'static str, Vec<u8>)>> {
+pub(crate) fn fields_of(put: &Put) -> Result<Vec<(&'static str, Cow<'_, [u8]>)>> {
     let item = &put.item;
     let until = item.expires_at.map_or(f::ALWAYS, Timestamp::as_micros);
     let mut fields = Vec::with_capacity(16);
-    let mut add = |name, value: Vec<u8>| fields.push((name, value));
-    add(f::OCCURRED, sortable(item.occurred_at.as_micros()).into_bytes());
-    add(f::CREATED, sortable(item.created_at.as_micros()).into_bytes());
-    add(f::UPDATED, sortable(item.updated_at.as_micros()).into_bytes());
-    add(f::VISIBLE, sortable(until).into_bytes());
+    let mut add = |name, value| fields.push((name, value));
+    add(f::OCCURRED, sortable(item.occurred_at.as_micros()).into_bytes().into());
+    add(f::CREATED, sortable(item.created_at.as_micros()).into_bytes().into());
+    add(f::UPDATED, sortable(item.updated_at.as_micros()).into_bytes().into());
+    add(f::VISIBLE, sortable(until).into_bytes().into());
     for (name, value) in [
         (f::USER, item.user_id.as_ref().map(UserId::as_str)),
         (f::AGENT, item.agent_id.as_ref().map(AgentId::as_str)),
         (f::SESSION, item.session_id.as_ref().map(SessionId::as_str)),
     ] {
         if let Some(value) = value {
-            add(name, value.into());
+            add(name, value.as_bytes().into());
         }
     }
-    add(f::HASH, item.content_hash().to_string().into_bytes());
-    add(f::HEAD, head(&item.metadata)?);
-    add(f::KIND, item.kind.name().into());
-    add(f::CONTENT, item.content().into());
+    add(f::HASH, item.content_hash().to_string().into_bytes().into());
+    add(f::HEAD, head(&item.metadata)?.into());
+    add(f::KIND, item.kind.name().as_bytes().into());
+    add(f::CONTENT, item.content().as_bytes().into());
     if let Some(role) = item.role {
-        add(f::ROLE, role.name().into());
+        add(f::ROLE, role.name().as_bytes().into());
     }
     if let Some(author) = &item.author {
-        add(f::AUTHOR, author.as_str().into());
+        add(f::AUTHOR, author.as_bytes().into());
     }
     if let Some(importance) = item.importance {
         // Minus zero is zero.
-        add(f::IMPORTANCE, (importance + 0.0).to_string().into_bytes());
+        add(f::IMPORTANCE, (importance + 0.0).to_string().into_bytes().into());
     }
     if let Some(payload) = &item.payload {
-        add(f::PAYLOAD, payload.to_string().into_bytes());
+        add(f::PAYLOAD, payload.to_string().into_bytes().into());
     }
     Ok(fields)
 }

@@ -148,7 +148,7 @@ async fn step(
     let keys = store.keys.tenant(&context.tenant);
     let shape = Shape::of(projection, &TenantSpaces::default());
     let mut args = walk.args(most);
-    args.extend(shape.fields().iter().map(|field| field.clone().into_bytes()));
+    args.extend(shape.fields().map(Into::into));
     let answer = store.wire.script(call, &WALK, &[keys.base().to_owned()], &args).await?;
     let Value::Array(values) = answer else { return Err(odd()) };
     let mut values = values.into_iter();

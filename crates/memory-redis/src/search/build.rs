@@ -316,9 +316,7 @@ impl Work<'_> {
             let text = reply::text(id).and_then(|bytes| std::str::from_utf8(bytes).ok());
             let id = text.and_then(|text| MemoryId::new(text).ok());
             let id = id.ok_or_else(|| corrupt("the list of the tenant's memories has no id"))?;
-            let mut get = cmd("HMGET");
-            get.arg(keys.memory(&id)).arg(shape.fields());
-            read.push(get);
+            read.push(shape.get(&keys.memory(&id)));
             names.push(id);
         }
         let next = match names.last() {
@@ -349,7 +347,7 @@ impl Work<'_> {
             let fields = super::fields(store, &item);
             args.push((fields.len() * 2).to_string().into_bytes());
             for (name, value) in fields {
-                args.extend([name.into_bytes(), value]);
+                args.extend([name.into_owned().into_bytes(), value]);
             }
         }
         store.wire.script(call, &REINDEX, &[keys.base().to_owned()], &args).await?;

@@ -7,6 +7,8 @@
 //! Declared metadata keys of numbers are decimal numbers; of all other kinds they are codes, one for
 //! the value or one for each text of a list, and [`PRESENT`] for any value.
 
+use std::borrow::Cow;
+
 use memory_core::{MemoryItem, MetaKey, MetaValue};
 use memory_text::Analyzer;
 use sha2::{Digest, Sha256};
@@ -28,7 +30,7 @@ const MOST_REPEATS: u32 = 255;
 const SPELLED: usize = 40;
 
 /// The fields of a memory that only the query engine reads. None where no engine is used.
-pub(crate) fn fields(store: &RedisStore, item: &MemoryItem) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn fields(store: &RedisStore, item: &MemoryItem) -> Vec<(Cow<'static, str>, Vec<u8>)> {
     let Ok(on) = store.engine.used() else { return Vec::new() };
     made(on, store.settings.filter_keys.iter().map(|(key, kind)| (key, *kind)), item)
 }
@@ -37,23 +39,23 @@ fn made<'a>(
     on: &On,
     declared: impl Iterator<Item = (&'a MetaKey, FilterKeyType)>,
     item: &MemoryItem,
-) -> Vec<(String, Vec<u8>)> {
+) -> Vec<(Cow<'static, str>, Vec<u8>)> {
     let (words, count) = words(&on.analyzer, item.content());
     let mut fields = vec![
-        (f::WORDS.to_owned(), words.into_bytes()),
-        (f::LENGTH.to_owned(), count.to_string().into_bytes()),
-        (f::BRIEF.to_owned(), Brief::of(item, count).to_bytes()),
+        (f::WORDS.into(), words.into_bytes()),
+        (f::BRIEF.into(), Brief::of(item, count).to_bytes()),
     ];
     if let Some(author) = &item.author {
-        fields.push((f::NAMES.to_owned(), names(author).into_bytes()));
+        fields.push((f::NAMES.into(), names(author).into_bytes()));
     }
     for (key, kind) in declared {
         let Some(value) = item.metadata.get(key) else { continue };
         let code = if kind == FilterKeyType::Number { digits(value) } else { Some(codes(value)) };
         if let Some(code) = code {
-            fields.push((f::METADATA.to_owned() + key.as_str(), code.into_bytes()));
+            fields.push(((f::METADATA.to_owned() + key.as_str()).into(), code.into_bytes()));
         }
     }
+    fields.push((f::LENGTH.into(), count.to_string().into_bytes()));
     fields
 }
 

@@ -148,7 +148,7 @@ impl<'a> Request<'a> {
             search.arg("INKEYS").arg(only.len()).arg(only);
         }
         let fields: Vec<&str> = match &self.shape {
-            Some(shape) => shape.fields().iter().map(String::as_str).collect(),
+            Some(shape) => shape.fields().collect(),
             None => self.parts.fields().collect(),
         };
         search.arg("RETURN").arg(fields.len() + 1).arg(DISTANCE).arg(&fields);
@@ -232,11 +232,11 @@ impl<'a> Request<'a> {
 
 /// The values of a shape's fields out of a row, in its order.
 pub(super) fn values(shape: &Shape, row: &Row) -> Vec<redis::Value> {
-    let value = |field: &String| match row.field(field) {
+    let value = |field: &str| match row.field(field) {
         Some(bytes) => redis::Value::BulkString(bytes.to_vec()),
         None => redis::Value::Nil,
     };
-    shape.fields().iter().map(value).collect()
+    shape.fields().map(value).collect()
 }
 
 struct Found {

@@ -176,7 +176,7 @@ impl<'a> Request<'a> {
             search.arg("INKEYS").arg(only.len()).arg(only);
         }
         let mut fields: Vec<&str> = match &self.shape {
-            Some(shape) => shape.fields().iter().map(String::as_str).chain([f::BRIEF]).collect(),
+            Some(shape) => shape.fields().chain([f::BRIEF]).collect(),
             None => self.parts.fields().collect(),
         };
         fields.push(f::WORDS);

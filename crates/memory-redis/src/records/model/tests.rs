@@ -51,7 +51,7 @@ fn stored(shape: &Shape, item: &MemoryItem, vectors: &BTreeMap<SpaceId, Vec<f32>
     let mut fields: BTreeMap<String, Vec<u8>> = fields_of(&put)
         .unwrap()
         .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
+        .map(|(name, value)| (name.to_owned(), value.into_owned()))
         .collect();
     fields.insert(f::REVISION.to_owned(), b"7-0123456789ab".to_vec());
     for (space, vector) in vectors {
@@ -59,7 +59,6 @@ fn stored(shape: &Shape, item: &MemoryItem, vectors: &BTreeMap<SpaceId, Vec<f32>
     }
     shape
         .fields()
-        .iter()
         .map(|name| fields.get(name).map_or(Value::Nil, |bytes| Value::BulkString(bytes.clone())))
         .collect()
 }
@@ -87,8 +86,8 @@ fn an_item_comes_back_as_it_was() {
 fn a_projection_reads_what_it_asks_for() {
     let item = full();
     let narrow = Shape::of(&Projection::narrow(), &spaces());
-    assert!(!narrow.fields().iter().any(|field| [f::CONTENT, f::PAYLOAD].contains(&&**field)));
-    assert!(!narrow.fields().iter().any(|field| field.starts_with(f::VECTOR)));
+    assert!(!narrow.fields().any(|field| [f::CONTENT, f::PAYLOAD].contains(&field)));
+    assert!(!narrow.fields().any(|field| field.starts_with(f::VECTOR)));
     let got = back(&item, &Projection::narrow());
     assert_eq!(got.content(), "");
     assert_eq!(got.content_hash(), item.content_hash());
@@ -98,7 +97,7 @@ fn a_projection_reads_what_it_asks_for() {
     assert_eq!(got.vectors.len(), 1);
     let other = VectorProjection::Space(space(9).id());
     let shape = Shape::of(&Projection::full().with_vectors(other), &spaces());
-    assert!(!shape.fields().iter().any(|field| field.starts_with(f::VECTOR)));
+    assert!(!shape.fields().any(|field| field.starts_with(f::VECTOR)));
 }
 
 #[test]
@@ -109,12 +108,12 @@ fn what_is_not_there_is_none_and_half_of_it_is_corrupt() {
     assert_eq!(shape.read(id.clone(), nothing).unwrap(), None);
     let vectors = BTreeMap::from([(space(3).id(), vec![1.0; 3])]);
     let whole = stored(&shape, &full(), &vectors);
-    for (place, field) in shape.fields().iter().enumerate() {
+    for (place, field) in shape.fields().enumerate() {
         let mut values = whole.clone();
         values[place] = Value::Nil;
         let needed =
             ![f::USER, f::AGENT, f::SESSION, f::ROLE, f::AUTHOR, f::IMPORTANCE, f::PAYLOAD]
-                .contains(&&**field)
+                .contains(&field)
                 && !field.starts_with(f::VECTOR);
         match shape.read(id.clone(), values) {
             Ok(_) => assert!(!needed, "{field} can be missing"),
@@ -122,7 +121,7 @@ fn what_is_not_there_is_none_and_half_of_it_is_corrupt() {
                 assert!(needed, "{field} cannot be missing");
                 assert_eq!(error.kind(), ErrorKind::Corrupt);
                 assert!(error.context().contains(&("memory", "id".to_owned())));
-                assert!(error.context().contains(&("field", field.clone())));
+                assert!(error.context().contains(&("field", field.to_owned())));
             }
         }
         for odd in [Value::Int(1), Value::Array(Vec::new()), Value::BulkString(vec![0xff])] {
