@@ -1,6 +1,7 @@
 //! The settings of the store: data, with every default and its reason.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use memory_core::{Error, ErrorKind, MetaKey, Result};
 use memory_text::Language;
@@ -16,6 +17,10 @@ pub struct RedisSettings {
     /// Where it is, as whom, and with what secret: `redis://USER:PASSWORD@HOST:PORT/DATABASE`,
     /// `rediss://` with TLS.
     pub url: RedisUrl,
+    /// A file with the certificates of the authorities that a server with TLS is believed by, in PEM;
+    /// these and no others. Without it, the public ones that come along. A server of one's own
+    /// network mostly needs it.
+    pub ca_file: Option<PathBuf>,
     /// More nodes of the same cluster, `HOST:PORT` each, to find it when the first is away.
     pub nodes: Vec<String>,
     /// Whether it is a cluster.
@@ -56,6 +61,7 @@ impl Default for RedisSettings {
     fn default() -> Self {
         Self {
             url: RedisUrl::default(),
+            ca_file: None,
             nodes: Vec::new(),
             cluster: false,
             prefix: "om".to_owned(),
@@ -85,6 +91,9 @@ impl RedisSettings {
         }
         if self.cluster && self.url.database() != 0 {
             faults.push("url names a database, and a cluster has only database 0".to_owned());
+        }
+        if self.ca_file.is_some() && !self.url.is_tls() {
+            faults.push("ca_file is of TLS, and url is not: `rediss://`".to_owned());
         }
         if !self.cluster && !self.nodes.is_empty() {
             faults.push("nodes are those of a cluster, and cluster is off".to_owned());

@@ -10,13 +10,22 @@
 mod cluster;
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::traits::{Ledger, Usage};
 use memory_core::{CallContext, Clock, Error, ErrorKind, Result};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, ConnectionInfo, Pipeline, RedisError, RedisResult, Value};
+use redis::{
+    Client, Cmd, ConnectionInfo, Pipeline, RedisError, RedisResult, TlsCertificates, Value,
+};
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use crate::BACKEND;
 use crate::error::{failed, late, of_script};
@@ -74,6 +83,8 @@ pub(crate) struct Dialling {
     connect: Duration,
     response: Duration,
     pause: Duration,
+    /// Certificates in PEM, instead of the public authorities'.
+    authorities: Option<Arc<[u8]>>,
 }
 
 impl Dialling {
@@ -86,7 +97,15 @@ impl Dialling {
             let tcp = info.tcp_settings().clone().set_user_timeout(self.response);
             info.set_tcp_settings(tcp)
         };
-        let client = Client::open(info).map_err(|error| unusable(&error))?;
+        let client = match &self.authorities {
+            None => Client::open(info),
+            Some(pem) => {
+                let certificates =
+                    TlsCertificates { client_tls: None, root_cert: Some(pem.to_vec()) };
+                Client::build_with_tls(info, certificates)
+            }
+        };
+        let client = client.map_err(|error| unusable(&error))?;
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(1)
             .set_min_delay(Duration::from_millis(10).min(self.pause))
@@ -95,6 +114,38 @@ impl Dialling {
             .set_response_timeout(Some(self.response));
         ConnectionManager::new_lazy_with_config(client, config).map_err(|error| unusable(&error))
     }
+}
+
+/// Most bytes of a file of certificates: all public authorities together are a quarter of it.
+const MOST_AUTHORITIES: u64 = 1024 * 1024;
+
+/// The certificates in a file.
+///
+/// # Errors
+/// `Config`: it cannot be read, is too large, or has no certificate.
+fn authorities(path: &Path) -> Result<Arc<[u8]>> {
+    let bad = |what: &str| {
+        let text = format!("redis.ca_file {what}: it names a file of certificates in PEM");
+        Error::new(ErrorKind::Config, text).with_backend(BACKEND)
+    };
+    let mut pem = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(MOST_AUTHORITIES + 1).read_to_end(&mut pem));
+    read.map_err(|error| bad("cannot be read").with_source(error))?;
+    if pem.len() as u64 > MOST_AUTHORITIES {
+        return Err(bad("has more than a mebibyte"));
+    }
+    // The client leaves out what it cannot read.
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| bad("is not all PEM").with_source(error))?;
+        let added = store.add(certificate);
+        added.map_err(|error| bad("has what is no certificate").with_source(error))?;
+    }
+    if store.is_empty() {
+        return Err(bad("has no certificate"));
+    }
+    Ok(pem.into())
 }
 
 /// One request and its answer, or several in one round trip.
@@ -156,6 +207,7 @@ impl Wire {
             connect: Duration::from_millis(settings.connect_timeout_ms),
             response: most,
             pause: Duration::from_millis(settings.reconnect_pause_ms),
+            authorities: settings.ca_file.as_deref().map(authorities).transpose()?,
         };
         let route = if settings.cluster {
             Route::Cluster(Box::new(Cluster::new(settings, dialling)?))

@@ -1,10 +1,10 @@
 //! Redis: how a store and a cache are opened from a URL. The only file that names its types.
 //!
 //! `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss://` with TLS, each with the options
-//! `prefix=P`, `cluster=true` and `nodes=HOST:PORT,HOST:PORT`. What the URL of a store leaves out
-//! stands in the section `[redis]` of the settings; `redis:` alone is the server of that section. A
-//! cache takes nothing from the section, for it may be another server: what its URL does not say
-//! has its default.
+//! `prefix=P`, `cluster=true`, `nodes=HOST:PORT,HOST:PORT` and `ca_file=PATH`. What the URL of a
+//! store leaves out stands in the section `[redis]` of the settings; `redis:` alone is the server of
+//! that section. A cache takes nothing from the section, for it may be another server: what its URL
+//! does not say has its default.
 //!
 //! The connections live in the tokio runtime that the store or the cache is opened in, and calls
 //! are made within that runtime; opened outside of one, it is `Config`.
@@ -30,7 +30,7 @@ pub use memory_redis::{
 pub const SCHEMES: [&str; 2] = ["redis", "rediss"];
 
 /// The options of its URLs.
-const OPTIONS: [&str; 3] = ["prefix", "cluster", "nodes"];
+const OPTIONS: [&str; 4] = ["prefix", "cluster", "nodes", "ca_file"];
 
 /// Hexadecimal digits of a store's name in the keys of its cache: 64 bits, so that two stores of
 /// some thousand share one with a chance of 10^-12.
@@ -75,7 +75,7 @@ pub(crate) async fn open_cache(
 /// The settings of the store that a URL and the settings stand for.
 ///
 /// The server may stand in the URL or in the section `[redis]`, or in both if they agree, and so
-/// may the prefix; `cluster` and `nodes` of the URL take the place of those of the section. A URL of
+/// may the prefix; the other options of the URL take the place of those of the section. A URL of
 /// another scheme says nothing.
 ///
 /// # Errors
@@ -136,6 +136,9 @@ fn reach(url: &StoreUrl, settings: &mut RedisSettings) -> Result<()> {
     if let Some(nodes) = url.option("nodes") {
         settings.nodes = nodes.split(',').map(str::to_owned).collect();
     }
+    if let Some(path) = url.option("ca_file") {
+        settings.ca_file = Some(path.into());
+    }
     Ok(())
 }
 
@@ -175,6 +178,9 @@ mod tests {
     #[test]
     fn urls_are_read_and_the_section_fills_in() {
         let url = |text: &str| server(&StoreUrl::parse(text).unwrap()).unwrap();
+        let found = read("rediss://h?ca_file=/etc/ca.pem", "").unwrap();
+        assert_eq!(found.ca_file.as_deref(), Some("/etc/ca.pem".as_ref()));
+        assert!(read("redis://h?ca_file=/etc/ca.pem", "").is_err(), "it is of TLS");
         let found = read("rediss://u:p@h:7?prefix=x&cluster=true&nodes=a:1,b:2", "").unwrap();
         assert_eq!((&found.url, found.prefix.as_str()), (&url("rediss://u:p@h:7"), "x"));
         assert_eq!((found.cluster, found.nodes), (true, vec!["a:1".to_owned(), "b:2".to_owned()]));

@@ -32,8 +32,9 @@ async fn change(
     store.wire.script(call, &DIRECTORY, &keys, &args).await.map(drop)
 }
 
-/// Lists a tenant: its entry in the directory, then the entry's token in its state. Idempotent. Three
-/// round trips, once for each tenant.
+/// Lists a tenant: its entry in the directory, then the entry's token in its state, then the entry
+/// once more, for an erasure that ended meanwhile may have taken it. Idempotent. Three round trips,
+/// once for each tenant.
 ///
 /// # Errors
 /// What the server met.
@@ -59,11 +60,8 @@ pub(crate) async fn enlist(
         }
         _ => return Err(corrupt("a pipeline has fewer answers than commands")),
     };
-    if stored != token {
-        // Another process was quicker: the directory has to say what it put into the state.
-        change(store, call, "agree", tenant, &[&token, &stored]).await?;
-    }
-    Ok(())
+    // Where another process was quicker, the directory has to say what that one put into the state.
+    change(store, call, "agree", tenant, &[&token, &stored]).await
 }
 
 /// The token of a tenant's entry; `None` where it is not listed.
@@ -82,7 +80,8 @@ pub(crate) async fn listed_as(
     Ok((!token.is_empty()).then_some(token))
 }
 
-/// Removes a tenant's entry if it still has this token.
+/// Removes a tenant's entry if it still has this token, and enters it again where the tenant's state
+/// has it by now: who listed the tenant anew was half way.
 ///
 /// # Errors
 /// What the server met.
@@ -92,7 +91,14 @@ pub(crate) async fn unlist(
     tenant: &TenantId,
     token: &str,
 ) -> Result<()> {
-    change(store, call, "remove", tenant, &[token]).await
+    change(store, call, "remove", tenant, &[token]).await?;
+    let key = store.keys.tenant(tenant).state();
+    let mut command = redis::cmd("HGET");
+    command.arg(&key).arg("dir");
+    if text(&store.wire.at(call, &key, &command, Effect::Reads).await?)? == token {
+        change(store, call, "add", tenant, &[token]).await?;
+    }
+    Ok(())
 }
 
 /// The tenants after one, and whether more follow.

@@ -166,12 +166,15 @@ impl Shape {
     }
 }
 
+/// A field and its value.
+pub(crate) type FieldValue<'a> = (&'static str, Cow<'a, [u8]>);
+
 /// The fields of a put and their values, but revision, commit, vectors and what the query engine
 /// reads. The first are times and owners, in the order that `lua/commit.lua` wants.
 ///
 /// # Errors
 /// `InvalidInput`: metadata beyond its limits, which a valid item does not have.
-pub(crate) fn fields_of(put: &Put) -> Result<Vec<(&'static str, Cow<'_, [u8]>)>> {
+pub(crate) fn fields_of(put: &Put) -> Result<Vec<FieldValue<'_>>> {
     let item = &put.item;
     let until = item.expires_at.map_or(f::ALWAYS, Timestamp::as_micros);
     let mut fields = Vec::with_capacity(16);

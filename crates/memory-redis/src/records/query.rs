@@ -3,7 +3,8 @@
 //! A set is read in bounded steps, each of them one script and one round trip, so that nobody keeps
 //! the server to himself. Where what a walk meets is likely to be what was asked for (no filter, or
 //! the owner that the set is of), memories come whole with the first step; else the filter sees their
-//! heads, and what passes is read afterwards.
+//! heads, and what passes is read afterwards. Where the set of the asked order is that of all memories
+//! and an owner has but few, those are read and put in order here.
 
 mod plan;
 
@@ -11,8 +12,8 @@ use std::sync::LazyLock;
 
 use memory_core::traits::TenantSpaces;
 use memory_core::{
-    CallContext, Cursor, CursorKey, Error, Filter, MemoryId, MemoryItem, Page, Projection, Query,
-    Result, VectorProjection,
+    CallContext, Cursor, CursorKey, Direction, Error, Filter, MemoryId, MemoryItem, Page,
+    Projection, Query, Result, VectorProjection,
 };
 use redis::Value;
 
@@ -46,7 +47,8 @@ struct Step {
 /// A page.
 ///
 /// One round trip without a filter or with one of owners alone; otherwise one for each thousand
-/// memories that the walk passes, and one for those of the page.
+/// memories that the walk passes, and one for those of the page. In another order than that of when
+/// they occurred, an owner's memories are two round trips where there are at most a thousand.
 ///
 /// # Errors
 /// `InvalidInput`: limit, filter or cursor. `Unsupported`: a filter on an undeclared key. `Corrupt`:
@@ -63,8 +65,21 @@ pub(crate) async fn page(
         query.cursor.as_ref().map(|cursor| cursor.open(&context.tenant, query)).transpose()?;
     let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
     let plan = Plan::of(query, after.as_ref());
-    let whole = query.projection.vectors == VectorProjection::None
-        && (plan.is_likely || !(query.projection.content || query.projection.payload));
+    let brief = query.projection.vectors == VectorProjection::None
+        && !(query.projection.content || query.projection.payload);
+    if let Some(few) = &plan.few {
+        let heads = heads(&query.filter, query.projection.metadata);
+        let projection = if brief { &query.projection } else { &heads };
+        let now = store.clock.now();
+        let step = step(store, call, context, few, STEP, projection).await?;
+        if step.next.is_none() {
+            let mut items = step.items;
+            items.retain(|item| item.is_visible(now) && query.filter.matches(item));
+            let items = in_order(items, query, after.as_ref());
+            return finished(store, call, context, query, items, brief).await;
+        }
+    }
+    let whole = brief || plan.is_likely && query.projection.vectors == VectorProjection::None;
     let projection = if whole {
         query.projection.clone()
     } else {
@@ -84,6 +99,37 @@ pub(crate) async fn page(
             _ => break,
         }
     }
+    finished(store, call, context, query, items, whole).await
+}
+
+/// Memories in the order of a query, those up to its cursor left out.
+fn in_order(
+    mut items: Vec<MemoryItem>,
+    query: &Query,
+    after: Option<&CursorKey>,
+) -> Vec<MemoryItem> {
+    let place = |one: (i64, &MemoryId), other: (i64, &MemoryId)| match query.order.direction {
+        Direction::Ascending => one.cmp(&other),
+        Direction::Descending => other.cmp(&one),
+    };
+    let of = |item: &MemoryItem| query.order.sort_value(item);
+    if let Some(after) = after {
+        items.retain(|item| place((of(item), &item.id), (after.sort, &after.id)).is_gt());
+    }
+    items.sort_by(|a, b| place((of(a), &a.id), (of(b), &b.id)));
+    items
+}
+
+/// A page of what passed, in order; `whole`: the projection has been read already.
+async fn finished(
+    store: &RedisStore,
+    call: Call<'_>,
+    context: &CallContext,
+    query: &Query,
+    mut items: Vec<MemoryItem>,
+    whole: bool,
+) -> Result<Page> {
+    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|item| {

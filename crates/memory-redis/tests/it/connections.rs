@@ -3,4 +3,5 @@
 
 mod faults;
 pub(crate) mod server;
+mod tls;
 mod users;

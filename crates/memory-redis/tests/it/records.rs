@@ -2,7 +2,10 @@
 
 mod commits;
 mod drops;
+mod erasures;
+mod faults;
 mod memory_limit;
+mod pages;
 mod resends;
 pub(crate) mod rig;
 mod samples;

@@ -69,6 +69,9 @@ pub(super) struct Plan {
     pub(super) walk: Walk,
     /// Whether most of what the walk meets passes.
     pub(super) is_likely: bool,
+    /// The members of an owner that the walk, in another order, would look for among all: where they
+    /// are few, they are read and put in order instead.
+    pub(super) few: Option<Walk>,
 }
 
 impl Plan {
@@ -99,7 +102,15 @@ impl Plan {
             let sort = if head == 0 { String::new() } else { sortable(after.sort) };
             walk.go_on_after(&[sort.as_bytes(), after.id.as_str().as_bytes()].concat());
         }
-        Self { walk, is_likely }
+        let few = match query.order.field {
+            OrderField::OccurredAt => None,
+            _ => owner(&parts).map(|set| {
+                let mut few = Walk::all(set, DIGITS, false);
+                few.between(span(&parts, &Field::OccurredAt));
+                few
+            }),
+        };
+        Self { walk, is_likely, few }
     }
 }
 
@@ -220,6 +231,8 @@ mod tests {
         assert!(plan.is_likely && plan.walk.is_down);
         let other = Plan::of(&query.with_order(Order::BY_ID), None);
         assert_eq!((other.walk.set.as_str(), other.is_likely), ("x:i", false));
+        assert_eq!(other.few.map(|few| few.set).as_deref(), Some("x:S:s"));
+        assert_eq!(plan.few, None);
         assert_eq!(counted(&both), None);
         assert_eq!(counted(&Filter::eq(Field::UserId, "u")), Some(("x:U:u".to_owned(), false)));
         assert_eq!(counted(&Filter::All), Some(("x:i".to_owned(), true)));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use memory_core::traits::{NoLedger, TenantSpaces};
+use memory_core::traits::{Ledger, NoLedger, TenantSpaces};
 use memory_core::{
     CallContext, Commit, CommitReceipt, EmbeddingSpace, IdSource as _, ManualClock, MemoryId,
     MemoryItem, Metric, Precondition, RandomIds, Result, Revision, TenantId, Timestamp, UserId,
@@ -64,6 +64,12 @@ impl Rig {
     /// Another store on the same keys: another process.
     pub(crate) async fn another(&self) -> Arc<RedisStore> {
         open(&self.url, self.cluster, &self.prefix, &self.clock, json!({})).await
+    }
+
+    /// Another store on the same keys, whose requests a ledger sees.
+    pub(crate) async fn counted(&self, ledger: Arc<dyn Ledger>) -> Arc<RedisStore> {
+        let settings = settings(&self.url, self.cluster, &self.prefix, &json!({}));
+        RedisStore::open(settings, RedisParts::new(self.clock.clone(), ledger)).await.unwrap()
     }
 
     /// What each key of a tenant begins with.
@@ -127,6 +133,11 @@ async fn open(
     clock: &Arc<ManualClock>,
     changed: serde_json::Value,
 ) -> Arc<RedisStore> {
+    let parts = RedisParts::new(clock.clone(), Arc::new(NoLedger));
+    RedisStore::open(settings(url, cluster, prefix, &changed), parts).await.unwrap()
+}
+
+fn settings(url: &str, cluster: bool, prefix: &str, changed: &serde_json::Value) -> RedisSettings {
     let mut settings = json!({
         "url": url, "cluster": cluster, "prefix": prefix,
         "filter_keys": {"number": "number", "text": "text", "flag": "bool", "list": "list"},
@@ -134,9 +145,7 @@ async fn open(
     for (name, value) in changed.as_object().unwrap() {
         settings[name] = value.clone();
     }
-    let settings: RedisSettings = serde_json::from_value(settings).unwrap();
-    let parts = RedisParts::new(clock.clone(), Arc::new(NoLedger));
-    RedisStore::open(settings, parts).await.unwrap()
+    serde_json::from_value(settings).unwrap()
 }
 
 fn connect(url: &str) -> Connection {
@@ -208,8 +217,18 @@ impl Raw {
             .map(|key| {
                 let key = String::from_utf8(key).unwrap();
                 let holds = match self.run("TYPE", &key, &[]) {
-                    Value::SimpleString(kind) if kind == "hash" => format!("{:?}", self.hash(&key)),
-                    Value::SimpleString(kind) if kind == "zset" => format!("{:?}", self.set(&key)),
+                    Value::SimpleString(kind) if kind == "hash" => shown(
+                        self.hash(&key)
+                            .into_iter()
+                            .map(|(name, value)| [name.as_bytes(), b"=", &value].concat()),
+                    ),
+                    Value::SimpleString(kind) if kind == "set" => {
+                        let name = format!("{}{key}", self.base);
+                        let members: BTreeSet<Vec<u8>> =
+                            redis::cmd("SMEMBERS").arg(name).query(&mut self.connection).unwrap();
+                        shown(members)
+                    }
+                    Value::SimpleString(kind) if kind == "zset" => shown(self.set(&key)),
                     Value::SimpleString(kind) if kind == "stream" => {
                         format!("{:?}", self.run("XRANGE", &key, &[b"-", b"+"]))
                     }
@@ -267,6 +286,12 @@ impl Raw {
         assert_eq!(found, wanted, "the sorted sets are not those of the memories");
         ids
     }
+}
+
+/// Texts one after the other, whatever bytes they have.
+fn shown(texts: impl IntoIterator<Item = Vec<u8>>) -> String {
+    let texts: Vec<_> = texts.into_iter().map(|text| text.escape_ascii().to_string()).collect();
+    texts.join("\n")
 }
 
 pub(crate) fn tenant(name: &str) -> CallContext {
