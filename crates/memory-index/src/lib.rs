@@ -31,9 +31,11 @@ mod context;
 mod error;
 mod hash;
 mod key_set;
+mod nearby;
 mod postings;
 mod rows;
 mod tenant;
+mod ties;
 mod top_k;
 mod vectors;
 
@@ -41,8 +43,10 @@ pub use cache::{CacheStats, IndexCache, SharedIndex};
 pub use context::{Contexts, Surroundings};
 pub use error::{IndexError, VectorError};
 pub use key_set::KeySet;
+pub use nearby::Around;
 pub use postings::{Bm25, KeywordPostings, TermContribution};
 pub use tenant::{DocEntry, TenantIndex};
+pub use ties::{first_ask, with_ties};
 pub use vectors::{Candidate, Metric, SharedSearch, Storage, VectorInput, VectorScan};
 
 /// The key of a document: the store's row key, of which the index makes no assumption but that it

@@ -12,7 +12,7 @@ use memory_core::traits::VectorQuery;
 use memory_index::{ScoredDoc, SharedSearch, VectorScan};
 
 use crate::indexes::Indexes;
-use crate::search::first_ask;
+use memory_index::first_ask;
 
 /// Codes that a caller's thread reads at the most for one search, for other tasks wait for it: 40
 /// microseconds with AVX-512, three times as long with AVX2. It reads nothing else, and no file.

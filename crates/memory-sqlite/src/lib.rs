@@ -34,7 +34,6 @@ mod loading;
 mod meta;
 mod missing;
 mod model;
-mod nearby;
 mod open;
 mod read;
 mod readers;

@@ -4,7 +4,9 @@ use memory_core::traits::{
     ChangePosition, HitRecords, IndexHit, IndexHits, KeywordQuery, TermShare, VectorQuery, goes_by,
 };
 use memory_core::{CallContext, Error, ErrorKind, Filter, MemoryId, Result, Timestamp};
-use memory_index::{Bm25, DocKey, KeySet, KeyedRow, ScoredDoc, TenantIndex, VectorError};
+use memory_index::{
+    Around, Bm25, DocKey, KeySet, KeyedRow, ScoredDoc, TenantIndex, VectorError, with_ties,
+};
 use memory_text::Analyzer;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
@@ -12,7 +14,6 @@ use rusqlite::{Connection, params_from_iter};
 use crate::ahead::Ahead;
 use crate::error::{corrupt, map};
 use crate::indexes::Indexes;
-use crate::nearby::Around;
 use crate::sql_filter::condition;
 use crate::{model, read};
 
@@ -214,37 +215,6 @@ fn row_key(key: DocKey) -> Result<i64> {
     i64::try_from(key).map_err(|_| corrupt("row key"))
 }
 
-/// Most documents of one score that are told apart by their ids. Beyond it the oldest come first.
-const MOST_TIES: usize = 4_096;
-
-/// Documents that are looked for first: one more than asked for, which tells whether the last of
-/// them ties with another.
-pub(crate) fn first_ask(limit: usize) -> usize {
-    limit + 1
-}
-
-/// The best `limit` documents and all that tie with the last of them, for the ids that break a tie
-/// stand in the file and not in the index.
-fn with_ties(
-    limit: usize,
-    mut search: impl FnMut(usize) -> Result<Vec<ScoredDoc>>,
-) -> Result<Vec<ScoredDoc>> {
-    let mut most = first_ask(limit);
-    loop {
-        let mut best = search(most)?;
-        let cut = best.get(limit - 1).map(|last| last.score);
-        let open = best.len() == most && best.last().map(|last| last.score) == cut;
-        if open && most < MOST_TIES {
-            most = (most * 4).min(MOST_TIES);
-            continue;
-        }
-        if let Some(cut) = cut {
-            best.retain(|doc| doc.score >= cut);
-        }
-        return Ok(best);
-    }
-}
-
 /// What a search has found: documents in no order, of which the best `limit` are hits.
 struct Found {
     best: Vec<ScoredDoc>,
@@ -286,7 +256,7 @@ fn hits(
                 score: doc.score,
                 terms: terms(doc.key),
                 item: items.next().map(Box::new),
-                context: around.context(index, doc)?.map(Box::new),
+                context: around.context(index, doc).map(Box::new),
             })
         })
         .collect()

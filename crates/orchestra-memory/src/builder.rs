@@ -209,6 +209,8 @@ impl MemoryBuilder {
             Some(recorder) => Arc::new(TelemetryLedger::new(recorder, usage.clone())),
             None => usage.clone(),
         };
+        #[cfg(feature = "local")]
+        let handed_in = self.backend.is_some();
         let url = self.url.as_ref().or(settings.store.as_ref());
         let backend = match (self.backend, url) {
             (Some(_), Some(_)) => {
@@ -230,6 +232,9 @@ impl MemoryBuilder {
                 self.registry.unwrap_or_else(Registry::standard).open(&request).await?
             }
         };
+        #[cfg(feature = "local")]
+        let backend =
+            crate::indexes::composed(backend, handed_in, &settings.indexes, clock.clone())?;
         backend.check()?;
         embedding.space().map_or(Ok(()), |space| backend.check_space(space))?;
         let cache = match (self.cache, &settings.cache) {

@@ -48,6 +48,8 @@ mod export;
 #[cfg(feature = "firestore")]
 pub mod firestore;
 mod import;
+#[cfg(feature = "local")]
+mod indexes;
 mod lacking;
 mod layers;
 mod ledger;
@@ -81,6 +83,8 @@ pub use export::{ExportOptions, ExportReport, export_line};
 #[doc(hidden)]
 pub use import::fuzzing;
 pub use import::{BadLine, ImportFormat, ImportOptions, ImportReport};
+#[cfg(feature = "local")]
+pub use indexes::{IndexPlace, IndexSettings};
 pub use layers::LayersReport;
 pub use ledger::{CostEstimate, OperationUsage, UsageLedger, UsageReport};
 pub use memory::Memory;
@@ -136,3 +140,5 @@ pub use memory_redis;
 /// The embedded store, to open one with settings that no URL carries.
 #[cfg(feature = "sqlite")]
 pub use memory_sqlite;
+#[cfg(feature = "local")]
+pub use memory_vector;

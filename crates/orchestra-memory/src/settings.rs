@@ -76,6 +76,8 @@ mod show;
 use std::ffi::OsString;
 use std::fmt;
 
+#[cfg(feature = "local")]
+use crate::indexes::IndexSettings;
 use memory_core::limits::{FETCH_IDS, PAGE};
 use memory_core::{Error, ErrorKind, Result, TenantId};
 #[cfg(feature = "firestore")]
@@ -132,6 +134,9 @@ pub struct Settings {
     /// The store on Redis. Server and prefix may stand in the URL instead.
     #[cfg(feature = "redis")]
     pub redis: RedisSettings,
+    /// Which indexes the store is searched by.
+    #[cfg(feature = "local")]
+    pub indexes: IndexSettings,
     /// How searches work.
     pub search: SearchSettings,
     /// Where vectors come from.
@@ -165,6 +170,8 @@ impl Default for Settings {
             google: GoogleAuthSettings::default(),
             #[cfg(feature = "redis")]
             redis: RedisSettings::default(),
+            #[cfg(feature = "local")]
+            indexes: IndexSettings::default(),
             search: SearchSettings::default(),
             embedding: EmbeddingSettings::default(),
             read: ReadSettings::default(),
@@ -364,6 +371,8 @@ impl Settings {
         }
         #[cfg(feature = "redis")]
         all.push(in_section("redis", self.redis.faults()));
+        #[cfg(feature = "local")]
+        all.push(in_section("indexes", self.indexes.faults()));
         let cache = self.cache.as_deref().and_then(crate::cache::fault);
         all.push(("cache", cache.into_iter().collect()));
         all.retain(|(_, faults)| !faults.is_empty());

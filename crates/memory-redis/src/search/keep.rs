@@ -51,8 +51,7 @@ fn check_count(count: usize) -> Result<()> {
 ///
 /// # Errors
 /// `InvalidInput`: an unknown space, a vector of a wrong shape, more than 1,000 entries. `Conflict`: a
-/// write fence stands. `Unsupported`: no query engine. What the server met; an earlier part of the
-/// entries may be kept then.
+/// write fence stands. What the server met; an earlier part of the entries may be kept then.
 pub(super) async fn upsert(
     store: &RedisStore,
     call: Call<'_>,
@@ -93,7 +92,7 @@ async fn write(
     space: &EmbeddingSpace,
     entries: Vec<[Vec<u8>; 3]>,
 ) -> Result<Vec<bool>> {
-    let mark = store.engine.used()?.mark.clone();
+    let mark = store.engine.mark().unwrap_or_default().to_owned();
     let base = [store.keys.tenant(&context.tenant).base().to_owned()];
     let mut known = with_space(store, call, context, space).await?;
     let mut done = Vec::with_capacity(entries.len());
@@ -177,7 +176,7 @@ fn check_space(known: &TenantState, space: &EmbeddingSpace) -> Result<()> {
 /// was looked at.
 ///
 /// # Errors
-/// `InvalidInput`: the limit, an unknown space. `Unsupported`: no query engine. What the server met.
+/// `InvalidInput`: the limit, an unknown space. What the server met.
 pub(super) async fn missing(
     store: &RedisStore,
     call: Call<'_>,
@@ -189,7 +188,6 @@ pub(super) async fn missing(
     if limit == 0 || limit > PAGE {
         return Err(Error::invalid(format!("a limit lies between 1 and {PAGE}; this is {limit}")));
     }
-    store.engine.used()?;
     let mut known = with_space(store, call, context, space).await?;
     let base = [store.keys.tenant(&context.tenant).base().to_owned()];
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -6,9 +6,9 @@
 //! filter and expiry here; the answer is filled up to its limit. An answer that the engine cut
 //! short, or one of an index that is not whole yet, is an error and never a short answer.
 //!
-//! Without the engine, or where it is off, [`VectorIndex`] and [`KeywordIndex`] are `Unsupported` in
-//! all that they do, keeping vectors included: nothing would ever find them. Vectors that commits
-//! carry are kept with their memories all the same, and indexed once there is an engine.
+//! Without the engine, or where it is off, the searches are `Unsupported`. Vectors are kept with their
+//! memories all the same: an index elsewhere can read them, and they are indexed once there is an
+//! engine.
 //!
 //! In a cluster an index is made on the primary that has the tenant's slot, and the engine hands it
 //! to that one's replicas: the name of an index lies in the tenant's slot, as its memories do.

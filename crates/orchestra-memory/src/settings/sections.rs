@@ -52,6 +52,11 @@ impl Section {
             Self::of::<memory_redis::RedisSettings>()
                 .with::<memory_redis::VectorSettings>("vectors"),
         );
+        #[cfg(feature = "local")]
+        let all = all.and(
+            "indexes",
+            Self::of::<crate::IndexSettings>().with::<memory_vector::local::LocalSettings>("local"),
+        );
         let search = Self::of::<SearchSettings>()
             .with::<FusionSettings>("fusion")
             .with::<KeywordSettings>("keyword")
@@ -86,6 +91,7 @@ impl Section {
 pub(super) fn absent(key: &str) -> Option<&'static str> {
     match key {
         "sqlite" if cfg!(not(feature = "sqlite")) => Some("sqlite"),
+        "indexes" if cfg!(not(feature = "local")) => Some("local"),
         "redis" if cfg!(not(feature = "redis")) => Some("redis"),
         "firestore" | "google" if cfg!(not(feature = "firestore")) => Some("firestore"),
         _ => None,

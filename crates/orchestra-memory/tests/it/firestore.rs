@@ -34,7 +34,7 @@ pub(crate) fn emulator() -> Option<String> {
 }
 
 /// The URL of a project of its own.
-fn url() -> Option<String> {
+pub(crate) fn url() -> Option<String> {
     let host = emulator()?;
     Some(format!("firestore://it-{}?emulator={host}", RandomIds.memory_id()))
 }

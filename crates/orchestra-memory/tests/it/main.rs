@@ -21,6 +21,8 @@ mod firestore;
 mod handles;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(all(feature = "local", feature = "redis", feature = "firestore"))]
+mod indexes;
 mod layered;
 mod meaning;
 mod missing;

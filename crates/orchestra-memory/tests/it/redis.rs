@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use memory_core::{IdSource as _, RandomIds};
 use orchestra_memory::{
-    AddManyOptions, Arm, EraseOptions, ErrorKind, Filter, HealthStatus, HistoryRequest, Kind,
-    Memory, NewMemory, Patch, SearchRequest, SessionId, Settings, UpdateOptions, UsageReport,
+    AddManyOptions, Arm, EraseOptions, ErrorKind, Filter, HealthStatus, HistoryRequest, IndexPlace,
+    Kind, Memory, NewMemory, Patch, SearchRequest, SessionId, Settings, UpdateOptions, UsageReport,
 };
 
 use crate::support::{block_on, embedding, id, note, plain, user};
@@ -31,7 +31,7 @@ pub(crate) fn server(variable: &str) -> Option<String> {
 
 /// A part of a server that nobody else has, cleared when it is dropped.
 pub(crate) struct Own {
-    server: String,
+    pub(crate) server: String,
     pub(crate) prefix: String,
 }
 
@@ -141,7 +141,11 @@ fn without_the_query_engine_records_are_kept_and_searches_say_what_to_enable() {
     let Some(own) = Own::new(PLAIN) else { return };
     let url = own.url();
     run(async {
-        let builder = Memory::builder().url(&url).settings(embedding());
+        let mut settings = embedding();
+        // With indexes in this process it is searched all the same.
+        settings.indexes.keywords = IndexPlace::Store;
+        settings.indexes.vectors = IndexPlace::Store;
+        let builder = Memory::builder().url(&url).settings(settings);
         let memory = builder.embedder(Words::new().embedder()).open().await.unwrap();
         assert!(!memory.has_keyword_index());
         let tenant = memory.default_tenant();

@@ -3,16 +3,14 @@
 
 use std::collections::HashMap;
 
-use memory_core::Result;
 use memory_core::Timestamp;
 use memory_core::traits::{HitContext, Lending};
-use memory_index::{Bm25, DocKey, ScoredDoc, TenantIndex};
 
-use crate::error::corrupt;
+use crate::{Bm25, DocKey, ScoredDoc, TenantIndex};
 
 /// What one search knows of the surroundings of its hits.
-#[derive(Default)]
-pub(crate) struct Around {
+#[derive(Clone, Debug, Default)]
+pub struct Around {
     /// What each document gets from its neighbours.
     lent: HashMap<DocKey, f64>,
     /// The score of a short item with all the words; `None` for a search without words.
@@ -23,7 +21,8 @@ pub(crate) struct Around {
 
 impl Around {
     /// What `best`, which have passed `accept`, lend to their neighbours that pass it too.
-    pub(crate) fn of(
+    #[must_use]
+    pub fn of(
         index: &TenantIndex,
         terms: &[(String, f32)],
         params: Bm25,
@@ -61,7 +60,8 @@ impl Around {
     }
 
     /// The documents with what they were lent, in no order.
-    pub(crate) fn lend(&self, best: Vec<ScoredDoc>) -> Vec<ScoredDoc> {
+    #[must_use]
+    pub fn lend(&self, best: Vec<ScoredDoc>) -> Vec<ScoredDoc> {
         if self.lent.is_empty() {
             return best;
         }
@@ -79,26 +79,20 @@ impl Around {
         all
     }
 
-    /// The context of a hit; `None` where the index does not know it.
-    ///
-    /// # Errors
-    /// `Corrupt`: a time beyond what a time can be.
-    pub(crate) fn context(
-        &self,
-        index: &TenantIndex,
-        doc: ScoredDoc,
-    ) -> Result<Option<HitContext>> {
-        let Some(known) = index.contexts().get(doc.key) else { return Ok(None) };
+    /// The context of a hit; `None` where the index does not know it, or knows a time that is none.
+    #[must_use]
+    pub fn context(&self, index: &TenantIndex, doc: ScoredDoc) -> Option<HitContext> {
+        let known = index.contexts().get(doc.key)?;
         let lent = self.lent.get(&doc.key).copied().unwrap_or(0.0);
         let share = |mass: f64| ((doc.score - lent) / mass).clamp(0.0, 1.0);
-        Ok(Some(HitContext {
+        Some(HitContext {
             session: known.session,
             author: index.contexts().author(doc.key),
-            occurred_at: Timestamp::from_micros(known.time).map_err(|_| corrupt("time"))?,
+            occurred_at: Timestamp::from_micros(known.time).ok()?,
             importance: known.importance,
             lent,
             coverage: self.mass.filter(|mass| *mass > 0.0).map(share),
-        }))
+        })
     }
 }
 
@@ -109,9 +103,8 @@ fn count(documents: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use memory_index::{DocEntry, Surroundings};
-
     use super::*;
+    use crate::{DocEntry, Surroundings};
 
     const WORDS: [(&str, u32); 1] = [("tea", 1)];
     const OTHER: [(&str, u32); 1] = [("rain", 1)];
@@ -168,13 +161,13 @@ mod tests {
         let params = Bm25::new(0.9, 0.4);
         let best = index.keywords().search(&terms, 10, params, |_| true);
         let around = Around::of(&index, &terms, params, &best, None, |_| true);
-        let context = around.context(&index, best[0]).unwrap().unwrap();
+        let context = around.context(&index, best[0]).unwrap();
         // All lengths are the average one, so tea scores its rarity: ln(1 + 5.5 / 2.5); the word
         // that nobody has weighs ln(1 + 7.5 / 0.5).
         let (tea, nowhere) = (3.2_f64.ln(), 16.0_f64.ln());
         let want = tea / (tea + nowhere) / 1.9;
         assert!((context.coverage.unwrap() - want).abs() < 1e-6, "{context:?}");
         assert_eq!(context.lent, 0.0);
-        assert!(Around::default().context(&index, best[0]).unwrap().unwrap().coverage.is_none());
+        assert!(Around::default().context(&index, best[0]).unwrap().coverage.is_none());
     }
 }
