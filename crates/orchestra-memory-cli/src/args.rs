@@ -5,7 +5,7 @@
 //! | `writing` | `add`, `update`, `delete` |
 //! | `reading` | `get`, `list`, `history`, `search` |
 //! | `transfer` | `import`, `export` |
-//! | `vectors` | `embed`, `model` |
+//! | `vectors` | `embed`, `reembed`, `model` |
 //! | `setup` | `setup` |
 //! | `upkeep` | `erase`, `doctor`, `settings`, `backup`, `completions` |
 
@@ -26,7 +26,7 @@ pub(crate) use setup::SetupFormat;
 pub(crate) use setup::{Setup, SetupCommand, SetupFirestore};
 pub(crate) use transfer::{Export, Format, Import};
 pub(crate) use upkeep::{Backup, Completions, Doctor, Erase, ShowSettings};
-pub(crate) use vectors::{Embed, Model, ModelCommand, ModelPull, ModelStatus};
+pub(crate) use vectors::{Embed, Model, ModelCommand, ModelPull, ModelStatus, Reembed};
 pub(crate) use writing::{Add, Clearable, Delete, IfExists, Update};
 
 const AFTER_HELP: &str = "\
@@ -141,6 +141,8 @@ pub(crate) enum Command {
     Erase(Erase),
     /// Make the vectors that memories lack; can be repeated after an interruption
     Embed(Embed),
+    /// Move the tenant's vectors to another embedding model; can be repeated after an interruption
+    Reembed(Reembed),
     /// See to the local embedding model: look whether it is there, or get it
     Model(Model),
     /// Print what a store has to be set up with, without asking it

@@ -7,7 +7,7 @@
 //! | `search` | `search` |
 //! | `queries` | `search --queries` |
 //! | `transfer` | `import`, `export` |
-//! | `embed` | `embed` |
+//! | `embed`, `reembed` | `embed`, `reembed` |
 //! | `model` | `model status`, `model pull` |
 //! | `cache` | what the cache has, and has counted, in `stats` and with `--usage` |
 //! | `layers` | what the layers have counted, in `stats` |
@@ -24,6 +24,7 @@ mod layers;
 mod model;
 mod queries;
 mod read;
+mod reembed;
 mod search;
 mod settings;
 mod setup;
@@ -71,7 +72,7 @@ pub(crate) async fn run(command: Command, app: &mut App) -> Result<()> {
 /// makes them.
 fn wants(command: &Command) -> Wants {
     let embedder = match command {
-        Command::Add(_) | Command::Import(_) | Command::Embed(_) => true,
+        Command::Add(_) | Command::Import(_) | Command::Embed(_) | Command::Reembed(_) => true,
         Command::Update(update) => embeds(update),
         Command::Search(search) => search.arm != Arm::Keyword,
         _ => false,
@@ -107,6 +108,7 @@ async fn dispatch(
         Command::Import(import) => transfer::import(app, places, memory, tenant, import).await,
         Command::Export(export) => transfer::export(app, tenant, export).await,
         Command::Embed(embed) => embed::run(app, memory, tenant, embed).await,
+        Command::Reembed(reembed) => reembed::run(app, memory, tenant, reembed).await,
         Command::Erase(erase) => upkeep::erase(app, places, tenant, erase).await,
         Command::Purge => upkeep::purge(app, tenant).await,
         Command::Stats => upkeep::stats(app, places, memory, tenant).await,

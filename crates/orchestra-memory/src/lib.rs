@@ -97,7 +97,7 @@ pub use patch::{Change, MetadataChange, Patch};
 pub use registry::{BackendFactory, OpenRequest, Registry};
 pub use report::{
     AddManyReport, AddOutcome, AddReceipt, EmbedReport, EraseProgress, EraseReport, FailedEmbed,
-    FailedItem, UpdateReceipt, VectorState, is_refused_by_space,
+    FailedItem, ReembedPreview, ReembedReport, UpdateReceipt, VectorState, is_refused_by_space,
 };
 pub use requests::{HistoryRequest, ListRequest};
 pub use settings::{

@@ -1,7 +1,7 @@
 //! What writes and erasures did.
 
 use memory_core::traits::EraseReceipt;
-use memory_core::{Error, ErrorKind, MemoryId, MemoryItem, Result, Revision};
+use memory_core::{EmbeddingSpace, Error, ErrorKind, MemoryId, MemoryItem, Result, Revision};
 use serde::Serialize;
 
 use crate::tenant::TENANT_SPACE;
@@ -223,6 +223,42 @@ impl EmbedReport {
         }
         Ok(self)
     }
+}
+
+/// What moving a tenant to another embedding space would do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ReembedPreview {
+    /// The space that it has; `None` where there is nothing to move.
+    pub from: Option<EmbeddingSpace>,
+    /// That of the embedder.
+    pub to: EmbeddingSpace,
+    /// Whether the move was begun before.
+    pub begun: bool,
+    /// Memories to be embedded, at the most.
+    pub memories: u64,
+    /// Reads of the store.
+    pub reads: u64,
+    /// Its writes.
+    pub writes: u64,
+    /// What they cost by the prices of the settings; `None` where the store bills nothing. What the
+    /// embedder costs is not known here.
+    pub estimate: Option<f64>,
+}
+
+/// What moving a tenant to another embedding space did.
+#[derive(Debug, Default)]
+#[must_use = "failures and a stop are reported here and nowhere else"]
+#[non_exhaustive]
+pub struct ReembedReport {
+    /// The space that it had; `None` where there was nothing to move.
+    pub from: Option<EmbeddingSpace>,
+    /// That of the embedder.
+    pub to: Option<EmbeddingSpace>,
+    /// Whether the new space is the active one now, by this call.
+    pub switched: bool,
+    /// The vectors that were made.
+    pub embed: EmbedReport,
 }
 
 /// How far a removal is.

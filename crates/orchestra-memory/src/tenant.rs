@@ -7,6 +7,7 @@
 //! | `batch` | one batch: what a bad item does not take with it |
 //! | `commit` | sending a commit, and when it is sent once more |
 //! | `embed_missing` | vectors for memories that have none |
+//! | `reembed` | moving to another embedding space |
 //! | `read` | get, list, history, counts |
 //! | `remove` | delete, erase, purge |
 //! | `search` | by words, by meaning, by a caller's vector |
@@ -20,6 +21,7 @@ mod batch;
 mod commit;
 mod embed_missing;
 mod read;
+mod reembed;
 mod remove;
 mod search;
 mod spaces;

@@ -174,9 +174,12 @@ impl StoreUpkeep for RedisStore {
         .await
     }
 
-    /// That each memory is in every sorted set that it belongs to, and that those of all memories
-    /// have as many members as there are memories; a member too many of an owner's set, which no
-    /// read shows, is not looked for. A round trip for each thousand memories, and two for each tenant. A tenant that is written to
+    /// That each memory has the fields that every one has and is in every sorted set that it belongs
+    /// to, and that those of all memories have as many members as there are memories. Not looked for
+    /// are a member too many of an owner's set, which a count of that owner's alone shows, or of that
+    /// of what expires, which a sweep removes; what the fields hold is checked when it is read.
+    ///
+    /// A round trip for each thousand memories, and two for each tenant. A tenant that is written to
     /// meanwhile may be reported with other numbers of members.
     async fn verify(&self) -> Result<VerifyReport> {
         self.run("verify", None, async |call| {

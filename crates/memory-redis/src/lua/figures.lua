@@ -3,7 +3,7 @@
 -- KEYS[1]: `base`. ARGV: 1 the bound after which it goes on in `x:i`, 2 how many, 3 the field of a
 -- vector or '', 4 '1': checks the sorted sets too. Answers { 'done', the id to go on after ('' at
 -- the end), kind, when it occurred, until when it is visible, '1' where it has the vector, the sets
--- that do not have it, ... }. A memory that is missing has an empty kind and `m:` for its sets.
+-- that do not have it, ... }. A memory that is missing, or has lost a field that every memory has, has `m:` among its sets.
 
 local base, most = KEYS[1], tonumber(ARGV[2])
 local ids = redis.call('ZRANGEBYLEX', base .. 'x:i', ARGV[1], '+', 'LIMIT', 0, most)
@@ -25,9 +25,8 @@ for _, id in ipairs(ids) do
         lacks[#lacks + 1] = sets[n]:sub(1, 3)
       end
     end
-  elseif not (row[1] and row[2] and row[3]) then
-    lacks[1] = 'm:'
   end
+  if not (row[1] and row[2] and row[3] and row[4] and row[5]) then lacks[#lacks + 1] = 'm:' end
   local has = ARGV[3] ~= '' and redis.call('HEXISTS', name, ARGV[3]) == 1
   answer[#answer + 1] = row[1] or ''
   answer[#answer + 1] = row[2] or ''

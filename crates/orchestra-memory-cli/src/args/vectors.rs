@@ -1,4 +1,4 @@
-//! Arguments of `embed` and `model`.
+//! Arguments of `embed`, `reembed` and `model`.
 
 use std::path::PathBuf;
 
@@ -14,6 +14,23 @@ pub(crate) struct Embed {
     #[arg(long, value_name = "N")]
     pub(crate) batch_size: Option<usize>,
     /// Of every tenant of the store, one after another, in place of --tenant
+    #[arg(long)]
+    pub(crate) all_tenants: bool,
+}
+
+/// Arguments of `reembed`.
+#[derive(Debug, Args)]
+pub(crate) struct Reembed {
+    /// Say how many memories it is, and what the store's part costs; do nothing
+    #[arg(long, conflicts_with = "abandon")]
+    pub(crate) dry_run: bool,
+    /// Give up a move that was begun: the old vectors stay, the new ones go
+    #[arg(long)]
+    pub(crate) abandon: bool,
+    /// Memories of one step, 1 to 1,000; Ctrl-C is heard between two [default: as the settings say]
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_size: Option<usize>,
+    /// Every tenant of the store, one after another, in place of --tenant
     #[arg(long)]
     pub(crate) all_tenants: bool,
 }

@@ -45,6 +45,8 @@ pub(crate) struct EmbedRun {
     doubtful: Vec<FailedEmbed>,
     /// Whether the embedder has answered to any text.
     answers: bool,
+    /// Whether the space is not the active one, so that the store's counts say nothing of it.
+    moving: bool,
 }
 
 /// Vectors of one step, to be kept.
@@ -80,7 +82,13 @@ impl EmbedRun {
             Queued::These(ids) => (ids.into_iter().collect(), None),
         };
         let (stale, doubtful) = (Vec::new(), Vec::new());
-        Self { space: None, ids, walk, stale, second: false, size: None, doubtful, answers: false }
+        let (second, answers, moving) = (false, false, false);
+        Self { space: None, ids, walk, stale, second, size: None, doubtful, answers, moving }
+    }
+
+    /// A pass over the memories that have no vector in a space that the tenant is being moved to.
+    pub(crate) fn to(space: EmbeddingSpace) -> Self {
+        Self { space: Some(space), moving: true, ..Self::of(Queued::All) }
     }
 
     /// Whether nothing is left to look at.
@@ -151,18 +159,30 @@ impl TenantMemory {
         let Some(attached) = embedding.attached() else {
             return Err(Error::unsupported(embedding.no_model()).with_operation("embed"));
         };
+        if let Stance::Aside(active) = self.stance_now(&self.context(None), attached).await? {
+            return Err(stands_aside(attached, &active));
+        }
+        let stats = self.stats().await?;
+        report.missing_before = stats.items.saturating_sub(stats.embedded);
+        self.fill_space(attached, EmbedRun::of(Queued::All), options, report).await
+    }
+
+    /// A pass, to its end.
+    pub(super) async fn fill_space(
+        &self,
+        attached: &Attached,
+        mut run: EmbedRun,
+        options: &EmbedOptions,
+        report: &mut EmbedReport,
+    ) -> Result<()> {
+        let embedding = &self.inner().embedding;
         let size = options.batch_size.unwrap_or_else(|| embedding.texts_per_call());
         if !(1..=FETCH_IDS).contains(&size) {
             return Err(Error::invalid(format!(
                 "a step has 1 to {FETCH_IDS} memories; this asks for {size}"
             )));
         }
-        if let Stance::Aside(active) = self.stance_now(&self.context(None), attached).await? {
-            return Err(stands_aside(attached, &active));
-        }
-        let stats = self.stats().await?;
-        report.missing_before = stats.items.saturating_sub(stats.embedded);
-        let mut run = EmbedRun { size: Some(size), ..EmbedRun::of(Queued::All) };
+        run.size = Some(size);
         if is_cancelled(options.cancel.as_ref()) {
             report.cancelled = true;
             return Ok(());
@@ -368,11 +388,14 @@ impl TenantMemory {
         {
             let backend = &self.inner().backend;
             // The walk passes every memory, and a store may bill each; counts cost next to nothing.
-            let ids =
-                match after.is_none() && self.inner().bills && self.is_complete(context).await? {
-                    true => Vec::new(),
-                    false => backend.vectors.missing(context, space, after, PAGE).await?,
-                };
+            let ids = match after.is_none()
+                && self.inner().bills
+                && !run.moving
+                && self.is_complete(context).await?
+            {
+                true => Vec::new(),
+                false => backend.vectors.missing(context, space, after, PAGE).await?,
+            };
             // A shorter answer is the last one.
             let more = ids.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
             run.walk = ids.last().filter(|_| more).cloned().map(Some);

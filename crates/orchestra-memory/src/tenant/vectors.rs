@@ -154,9 +154,7 @@ pub(super) fn judge(attached: &Attached, known: KnownSpace) -> Result<Stance> {
         format!(
             "the embedding model makes vectors of the space {}; the tenant's is {}, and the two \
              cannot be compared: set the embedder back to the tenant's model, search by words \
-             alone (`--arm keyword`), or move: export the tenant without vectors (`export` without \
-             `--with-vectors`) and import it into a tenant or store of its own, where the model \
-             embeds it",
+             alone (`--arm keyword`), or move the tenant to the model (`reembed`)",
             attached.space, known.space
         ),
     )
@@ -175,10 +173,8 @@ pub(super) fn stands_aside(attached: &Attached, active: &EmbeddingSpace) -> Erro
         ErrorKind::Config,
         format!(
             "the tenant's vectors are the caller's own (space {active}), and the embedding model \
-             ({}) was found on this machine rather than asked for: it makes none; where they came \
-             in with an import of an export, export the tenant without vectors (`export` without \
-             `--with-vectors`) and import it into a tenant or store of its own, and the model \
-             embeds it",
+             ({}) was found on this machine rather than asked for: it makes none; to have it embed the tenant's memories in \
+             place of those vectors, move the tenant to it (`reembed`)",
             attached.space
         ),
     )

@@ -29,6 +29,8 @@ mod missing;
 mod opening;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(all(feature = "redis", feature = "firestore"))]
+mod reembedding;
 mod removing;
 mod resplitting;
 mod searching;

@@ -354,7 +354,7 @@ fn a_tenant_of_another_model_is_told_apart_from_wrong_settings() {
     assert_eq!(error.kind(), ErrorKind::Config);
     let space = one.embedder().space().to_string();
     assert!(error.context().contains(&("tenant_space", space)), "{error}");
-    assert!(error.message().contains("`--with-vectors`"), "the way out: {error}");
+    assert!(error.message().contains("`reembed`"), "the way out: {error}");
     let error = block_on(tenant.search(&tea())).unwrap_err();
     assert!(is_refused_by_space(&error), "{error}");
     let error = block_on(tenant.add(note("y"))).unwrap_err();

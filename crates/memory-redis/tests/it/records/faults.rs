@@ -10,7 +10,7 @@ use super::rig::{Raw, Rig, SERVERS, id, item, put_one, tenant};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_finds_what_was_planted() {
     type Plant = fn(&mut Raw);
-    let faults: [(&str, Plant); 5] = [
+    let faults: [(&str, Plant); 7] = [
         ("not in x:o", |raw| {
             let member = raw.set("x:o").into_iter().next().unwrap();
             raw.run("ZREM", "x:o", &[&member]);
@@ -24,6 +24,12 @@ async fn a_check_finds_what_was_planted() {
         }),
         ("not in m:", |raw| {
             raw.run("HDEL", "m:a", &[b"e"]);
+        }),
+        ("not in m:", |raw| {
+            raw.run("HDEL", "m:a", &[b"tc"]);
+        }),
+        ("not in m:", |raw| {
+            raw.run("HDEL", "m:a", &[b"kd"]);
         }),
         ("places by time", |raw| {
             raw.run("ZADD", "x:c", &[b"0", b"09223372036854775808ghost"]);
