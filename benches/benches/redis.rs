@@ -120,6 +120,17 @@ impl World {
         line.context("the server does not tell")?.trim().parse().context("it is no number")
     }
 
+    /// Waits until what was removed before has been given back: it is freed beside the commands.
+    pub(crate) async fn settled(&self) -> Result<()> {
+        for _ in 0..1_000 {
+            if self.info("lazyfree_pending_objects").await? == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        bail!("the server still frees what was removed after ten seconds")
+    }
+
     /// Removes everything of a part: indexes, then keys.
     pub(crate) async fn clear(&self, name: &str) -> Result<()> {
         let prefix = self.prefix(name);

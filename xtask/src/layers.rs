@@ -33,7 +33,10 @@ const TABLE: &[(&str, May)] = &[
     ("memory-sqlite", May::Use(&["memory-core", "memory-distance", "memory-text", "memory-index"])),
     ("memory-firestore", May::Use(&["memory-core", "memory-google-auth"])),
     ("memory-redis", May::Use(&["memory-core", "memory-text"])),
-    ("memory-vector", May::Use(&["memory-core", "memory-index", "memory-text", "memory-google-auth"])),
+    (
+        "memory-vector",
+        May::Use(&["memory-core", "memory-index", "memory-text", "memory-google-auth"]),
+    ),
     ("memory-embed", May::Use(&["memory-core", "memory-google-auth"])),
     (TESTKIT, May::Use(&["memory-core"])),
     ("orchestra-memory", May::UseAll),

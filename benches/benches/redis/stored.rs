@@ -297,6 +297,7 @@ pub(crate) async fn bytes(world: &World) -> Result<()> {
         let place = Place::new(world, settings).await?;
         // What a tenant has once is not a memory's.
         place.load(0..1, with_vectors).await?;
+        world.settled().await?;
         let before = world.info("used_memory").await?;
         place.load(1..1 + WEIGHED, with_vectors).await?;
         let after = world.info("used_memory").await?;

@@ -17,10 +17,10 @@
 //! comes, later by what the requests ahead take, each at most [`HttpSettings::timeout`].
 
 mod client;
-mod errors;
+pub(crate) mod errors;
 mod settings;
-mod windows;
-mod wire;
+pub(crate) mod windows;
+pub(crate) mod wire;
 
 use std::fmt;
 use std::ops::Range;

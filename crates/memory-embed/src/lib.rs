@@ -10,6 +10,7 @@
 //! | `model` | `minilm` | the model's files: where they lie, whether they are whole |
 //! | `pull` | `pull` | getting the model's files |
 //! | `http` | `http` | embedders behind an OpenAI-compatible HTTP interface |
+//! | `vertex` | `vertex` | the text embeddings of Vertex AI |
 //!
 //! Nothing here needs an asynchronous runtime: work that blocks runs on threads of its own.
 
@@ -29,5 +30,7 @@ pub mod minilm;
 pub mod model;
 #[cfg(feature = "pull")]
 pub mod pull;
+#[cfg(feature = "vertex")]
+pub mod vertex;
 
 pub use cached::{CacheStats, CachedEmbedder};

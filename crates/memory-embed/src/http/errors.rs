@@ -61,7 +61,7 @@ pub(super) fn of_status(
 }
 
 /// The error of a request that got no whole answer. `limit`: the longest time it might take.
-pub(super) fn of_transport(error: &ureq::Error, https: bool, limit: Duration) -> Error {
+pub(crate) fn of_transport(error: &ureq::Error, https: bool, limit: Duration) -> Error {
     use ureq::Error as E;
     let unavailable = |words| Error::new(ErrorKind::Unavailable, words);
     match error {

@@ -15,7 +15,7 @@ pub const MOST_WINDOWS: usize = 32;
 /// [`MOST_WINDOWS`] of them: then so many are spread evenly over it. A window ends at a whitespace
 /// character where its last quarter has one. Windows of nothing but whitespace are left out
 /// unless all are such.
-pub(super) fn cut(text: &str, window: usize) -> Vec<Range<usize>> {
+pub(crate) fn cut(text: &str, window: usize) -> Vec<Range<usize>> {
     if window == 0 || text.len() <= window {
         return vec![Range { start: 0, end: text.len() }];
     }
@@ -93,7 +93,7 @@ fn start_of(text: &str, from: usize, window: usize) -> usize {
 ///
 /// The vectors have equal lengths, checked before. `None`: they cancel out, and a mean of zero has
 /// no direction; or there is none.
-pub(super) fn pool(mut windows: Vec<(usize, Vec<f32>)>, metric: Metric) -> Option<Vec<f32>> {
+pub(crate) fn pool(mut windows: Vec<(usize, Vec<f32>)>, metric: Metric) -> Option<Vec<f32>> {
     if windows.len() <= 1 {
         return windows.pop().map(|(_, vector)| vector);
     }

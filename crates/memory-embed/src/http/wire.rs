@@ -103,12 +103,12 @@ pub(super) fn identifiers(body: &[u8]) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-pub(super) fn corrupt(message: impl Into<String>) -> Error {
+pub(crate) fn corrupt(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Corrupt, message)
 }
 
 /// The parser's own words may repeat the body: only the place is taken from it.
-fn unreadable(error: &serde_json::Error) -> Error {
+pub(crate) fn unreadable(error: &serde_json::Error) -> Error {
     let words = match error.classify() {
         Category::Eof => "ends in the middle of its JSON",
         Category::Data => "is JSON of another shape than embeddings have",
@@ -133,7 +133,7 @@ struct Item {
 }
 
 /// A list of numbers, or what stands in its place.
-enum Numbers {
+pub(crate) enum Numbers {
     List(Vec<f32>),
     /// A list whose component of this number is something else.
     Broken(usize),

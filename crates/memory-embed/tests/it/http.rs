@@ -4,7 +4,7 @@
 mod answers;
 mod failures;
 mod settings;
-mod stub;
+pub(crate) mod stub;
 mod waiting;
 
 use std::sync::Arc;

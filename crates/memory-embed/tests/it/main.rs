@@ -10,3 +10,6 @@ mod cached;
 
 #[cfg(feature = "http")]
 mod http;
+
+#[cfg(feature = "vertex")]
+mod vertex;

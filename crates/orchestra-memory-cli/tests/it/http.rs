@@ -259,7 +259,7 @@ fn another_model_is_refused_and_words_still_work() {
     for args in [&["search", "tea"][..], &["add", "x", "--user", "u"], &["embed", "--missing"]] {
         let run = world.run(args);
         assert_eq!(run.code, 9, "{args:?}: {run:?}");
-        for part in ["stub", "another", "--arm keyword", "export the tenant"] {
+        for part in ["stub", "another", "--arm keyword", "`reembed`"] {
             assert!(run.err.contains(part), "{args:?}: {part}: {run:?}");
         }
     }

@@ -25,6 +25,7 @@ mod queries;
 mod redis;
 #[cfg(not(feature = "redis"))]
 mod redis_absent;
+mod reembed;
 mod settings;
 mod shapes;
 mod stub;

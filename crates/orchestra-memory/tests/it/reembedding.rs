@@ -14,7 +14,13 @@ use crate::words::{Failure, REFUSED, Words};
 const MEMORIES: usize = 30;
 
 async fn open(url: &str, words: &Words) -> Memory {
-    Memory::builder().url(url).settings(embedding()).embedder(words.embedder()).open().await.unwrap()
+    Memory::builder()
+        .url(url)
+        .settings(embedding())
+        .embedder(words.embedder())
+        .open()
+        .await
+        .unwrap()
 }
 
 async fn fill(tenant: &TenantMemory) {
@@ -38,6 +44,7 @@ fn moved(report: &ReembedReport) -> (u64, u64, bool) {
 }
 
 /// Each store of this build that is there, at a place of its own.
+#[expect(clippy::needless_pass_by_value, reason = "callers write the check as a closure in place")]
 fn each_url(check: impl AsyncFn(&str)) {
     let folder = tempfile::tempdir().unwrap();
     crate::redis::run(check(&format!("sqlite:{}", folder.path().join("it.db").display())));
