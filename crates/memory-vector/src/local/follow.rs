@@ -19,7 +19,8 @@ const ENTRIES: u32 = 10_000;
 const ATTEMPTS: u32 = 4;
 
 impl LocalIndexes {
-    /// Reads what has changed; the head of the log as it was read last.
+    /// Reads what has changed, up to the head of the log as it was when this call first looked, which
+    /// it answers. What comes in meanwhile is left to the next call: somebody may write all the time.
     ///
     /// One request where nothing has changed.
     ///
@@ -47,7 +48,7 @@ impl LocalIndexes {
         }
         // One at a time; who comes later finds most of it done.
         let mut gate = slot.gate.lock().await;
-        let mut made = 0;
+        let (mut made, mut head) = (0, None);
         loop {
             let Some(position) = slot.position() else {
                 if made == ATTEMPTS {
@@ -72,16 +73,19 @@ impl LocalIndexes {
                 *gate = None;
                 continue;
             }
-            if batch.changes.is_empty() {
+            let head = *head.get_or_insert(batch.head);
+            if !batch.changes.is_empty() {
+                self.apply(context, slot, &batch).await?;
+            }
+            if batch.changes.is_empty() || slot.position().is_some_and(|at| at >= head) {
                 let now = self.parts.clock.now();
                 if slot.expires(now) {
                     slot.change(|tenant| tenant.expire(now));
                 }
                 drop(gate);
                 self.settle();
-                return Ok(batch.head);
+                return Ok(head);
             }
-            self.apply(context, slot, &batch).await?;
         }
     }
 

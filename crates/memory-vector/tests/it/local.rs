@@ -24,6 +24,8 @@ use memory_vector::local::{LocalIndexes, LocalParts, LocalSettings};
 struct Between {
     store: Arc<ReferenceStore>,
     gap: AtomicBool,
+    /// Somebody writes before each read of the log.
+    busy: AtomicBool,
     pages: AtomicU64,
     fetched: AtomicU64,
 }
@@ -36,6 +38,11 @@ impl ChangeLog for Between {
         after: ChangePosition,
         limit: u32,
     ) -> Result<ChangeBatch> {
+        if self.busy.load(Ordering::Relaxed) {
+            let name = format!("busy-{}", RandomIds.memory_id());
+            let write = Write::put(item(&name, "tea"), Vectors::default(), Precondition::Any);
+            self.store.commit(context, Commit::new(RandomIds.commit_id(), vec![write])).await?;
+        }
         let mut batch = self.store.read_changes(context, after, limit).await?;
         if after.0 > 0 && self.gap.swap(false, Ordering::Relaxed) {
             batch.gap = true;
@@ -119,6 +126,7 @@ impl Rig {
         let between = Arc::new(Between {
             store,
             gap: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
             pages: AtomicU64::new(0),
             fetched: AtomicU64::new(0),
         });
@@ -221,6 +229,21 @@ async fn a_log_that_was_trimmed_makes_the_index_anew() {
     rig.between.gap.store(true, Ordering::Relaxed);
     assert_eq!(rig.found(&context, "tea").await, ["a", "b"]);
     assert_eq!(rig.local.stats().loads, 2);
+}
+
+#[tokio::test]
+async fn who_writes_all_the_time_holds_no_search_up() {
+    let (rig, context) = (Rig::new(100, 16), tenant("t"));
+    rig.put(&context, item("a", "tea"), None).await;
+    rig.between.busy.store(true, Ordering::Relaxed);
+    for _ in 0..5 {
+        let found = rig.found(&context, "tea").await;
+        assert!(found.contains(&"a".to_owned()));
+    }
+    rig.between.busy.store(false, Ordering::Relaxed);
+    let all = rig.between.store.count(&context, &Filter::All).await.unwrap();
+    assert!(all > 5);
+    assert_eq!(rig.found(&context, "tea").await.len() as u64, all, "what came last is found too");
 }
 
 #[tokio::test]
