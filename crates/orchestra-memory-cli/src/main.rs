@@ -82,7 +82,7 @@ fn run(cli: Cli) -> Result<()> {
     // These have something to finish or to clear away. The others end at once, as the system has
     // it: what they commit happens whole or not at all.
     let heard = match &cli.command {
-        Command::Import(_) | Command::Export(_) | Command::Embed(_) => true,
+        Command::Import(_) | Command::Export(_) | Command::Embed(_) | Command::Reembed(_) => true,
         Command::Model(model) => matches!(model.command, ModelCommand::Pull(_)),
         _ => false,
     };

@@ -210,12 +210,12 @@ fn a_fault_of_the_server_is_none_of_the_tenants() {
 }
 
 /// A server that stops at its third request until it is let go.
-fn stopping() -> (Stub, Arc<AtomicUsize>) {
+pub(crate) fn stopping() -> (Stub, Arc<AtomicUsize>) {
     stopping_at(3)
 }
 
 /// A server that stops at a request until it is let go.
-fn stopping_at(request: usize) -> (Stub, Arc<AtomicUsize>) {
+pub(crate) fn stopping_at(request: usize) -> (Stub, Arc<AtomicUsize>) {
     let state = Arc::new(AtomicUsize::new(0));
     let seen = state.clone();
     let stub = Stub::start(move |asked| {

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
+use crate::embed::{stopping, stopping_at};
 use crate::stub::{Reply, Stub, three};
-use crate::world::World;
+use crate::world::{World, until, wait};
 
 const MEMORIES: usize = 20;
 
@@ -67,6 +68,39 @@ fn a_move_is_stopped_and_gone_on_with() {
     assert_eq!(answer["hits"].as_array().unwrap().len(), 10);
     let run = world.run(&reembed(&[]));
     assert!(run.code == 0 && run.out.contains("nothing to move"), "{run:?}");
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_finishes_the_step_at_hand_and_a_kill_loses_nothing() {
+    let world = World::new();
+    fill(&world);
+    let (stub, state) = stopping();
+    world.file("new.toml", stub.settings("new"));
+    let child = world.start(&reembed(&["--batch-size", "3", "--json"]), &[]);
+    until("the third request", || state.load(Ordering::SeqCst) == 3);
+    crate::world::interrupt(&child);
+    state.store(1_000, Ordering::SeqCst);
+    let run = wait(child);
+    assert_eq!((run.code, run.error()["kind"].as_str()), (130, Some("interrupted")), "{run:?}");
+    assert!(run.err.contains("run it again to go on"), "{run:?}");
+    let first = run.lines()[0]["reembed"]["embedded"].as_u64().unwrap();
+    assert!((3..20).contains(&first), "{run:?}");
+    assert_eq!((active(&world), world.vectors()), (json!("old"), (MEMORIES as u64, 0)));
+
+    let (stub, state) = stopping_at(1);
+    world.file("new.toml", stub.settings("new"));
+    let mut child = world.start(&reembed(&["--batch-size", "3"]), &[]);
+    until("the first request", || state.load(Ordering::SeqCst) == 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    state.store(1_000, Ordering::SeqCst);
+    let other = Stub::embedding();
+    world.file("new.toml", other.settings("new"));
+    let report = world.object(&reembed(&[]));
+    assert_eq!(report["reembed"]["switched"], true);
+    assert_eq!(other.texts().len() as u64, MEMORIES as u64 - first, "none was made twice");
+    assert_eq!((active(&world), world.vectors()), (json!("new"), (MEMORIES as u64, 0)));
 }
 
 #[test]
