@@ -10,6 +10,8 @@ use memory_core::{
     Clock as _, EmbeddingSpace, ErrorKind, Filter, Metric, Precondition, Projection, Write,
 };
 
+use crate::records::rig::put_one;
+
 use super::rig::{
     Rig, WITH_ENGINE, WITHOUT, by_words, commit, id, ids, item, nearest, put, set_spaces, space,
     tenant,
@@ -252,13 +254,15 @@ async fn without_an_engine_the_error_says_what_to_enable() {
         store.commit(&context, commit(vec![write])).await.unwrap();
         let vectors = nearest(store, &context, &space, &[1.0, 0.0], Filter::All, 1).await;
         let words = by_words(store, &context, "zebra", Filter::All, 1).await;
-        let kept = VectorIndex::upsert(&**store, &context, &space, &[]).await;
         let authors = store.authors(&context, &["a".to_owned()]).await;
-        let lacking = VectorIndex::missing(&**store, &context, &space, None, 1).await;
-        // Vectors are kept all the same, for spaces that there are.
-        for error in [kept.map(drop), lacking.map(drop)] {
-            assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
-        }
+        // Vectors are kept all the same: an index elsewhere can read them.
+        let revision = put_one(store, &context, item("b", "horse")).await.unwrap();
+        let missing =
+            async || VectorIndex::missing(&**store, &context, &space, None, 10).await.unwrap();
+        assert_eq!(missing().await, [id("b")]);
+        let entry = VectorEntry { id: id("b"), revision, vector: vec![0.0, 1.0] };
+        let kept = VectorIndex::upsert(&**store, &context, &space, &[entry]).await.unwrap();
+        assert_eq!((kept, missing().await), (vec![UpsertOutcome::Stored], vec![]));
         for error in [vectors.map(drop), words.map(drop), authors.map(drop)] {
             let error = error.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);
