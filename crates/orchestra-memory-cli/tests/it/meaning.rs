@@ -125,7 +125,7 @@ fn a_store_of_the_model_refuses_another_server() {
     for args in [&["search", "puppy"][..], &["add", "x", "--user", "u"], &["embed", "--missing"]] {
         let run = world.run(&[args, &config].concat());
         assert_eq!(run.code, 9, "{args:?}: {run:?}");
-        for part in ["all-MiniLM-L6-v2", "other", "--arm keyword", "export the tenant"] {
+        for part in ["all-MiniLM-L6-v2", "other", "--arm keyword", "`reembed`"] {
             assert!(run.err.contains(part), "{args:?}: {part}: {run:?}");
         }
     }

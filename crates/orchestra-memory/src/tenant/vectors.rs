@@ -299,7 +299,7 @@ mod tests {
             let tenant = memory.tenant("one").unwrap();
             let receipt = block_on(tenant.add_with(note("x"), AddOptions::new())).unwrap();
             assert_eq!((receipt.vector, receipt.vector_reason.is_some()), (state, !made));
-            let way_out = |reason: &String| reason.contains("without `--with-vectors`");
+            let way_out = |reason: &String| reason.contains("(`reembed`)");
             assert_eq!(receipt.vector_reason.is_some_and(|reason| way_out(&reason)), !made);
             assert_eq!(embedded(&tenant), (1, u64::from(made)));
         }

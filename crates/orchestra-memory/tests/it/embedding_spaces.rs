@@ -99,7 +99,7 @@ fn an_embedder_of_another_space_is_refused_before_anything_is_written() {
             tenant.search(&SearchRequest::new().with_text("there")).await.unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-            for part in ["256/cosine/words@1", "2/cosine/caller@1", "--arm keyword", "export"] {
+            for part in ["256/cosine/words@1", "2/cosine/caller@1", "--arm keyword", "`reembed`"] {
                 assert!(error.message().contains(part), "{part}: {error}");
             }
         }

@@ -20,8 +20,7 @@ const EMBED: &str = "`orchestra-memory embed --missing` makes them";
 const SUPPLY: &str = "give the memories vectors of your own, or name a provider in the section \
                       [embedding] of the settings and run `orchestra-memory embed --missing`";
 const MOVE: &str = "set provider and model back to those of the tenant, search by words alone \
-                    (`--arm keyword`), or move: export the tenant and import it into a store of \
-                    its own";
+                    (`--arm keyword`), or move the tenant to the model: `orchestra-memory reembed`";
 
 /// The model's files, where the settings have a use for them.
 pub(super) fn model(app: &App, places: &Places) -> Option<Check> {
